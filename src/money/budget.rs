@@ -197,7 +197,7 @@ pub fn admit(work: BudgetedWork<'_>, remaining: Option<&Remaining>) -> Result<()
 /// The error for a budget and a model without a known price.
 pub fn unpriced_error(model: &str, prices: &PriceTable) -> Error {
     Error::usage(format!("the price of {model} is unknown, so llbatch cannot keep a budget; nothing was sent"))
-        .hint(format!("{}, or pass --allow-unpriced", prices.remedy(model)))
+        .hint(format!("{}, or pass --allow-unpriced; `llbatch help money` explains budgets", prices.remedy(model)))
 }
 
 /// The error for a budget and a request with a part whose tokens have no known bound.

@@ -159,7 +159,7 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after/cancel_wait, \
                    [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
                    image_tokens, [services.NAME] base_url/key/api_key_file/api_key_env/headers/dialect/batch_discount and \
-                   [services.NAME.models.\"NAME\"]",
+                   [services.NAME.models.\"NAME\"]; `llbatch help services` explains them",
         )
     })?;
     Ok(Some(config))

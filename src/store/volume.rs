@@ -66,7 +66,7 @@ pub(super) fn must_be_local(dir: &Path) -> Result<()> {
                 dir.display()
             ),
         )
-        .hint("choose one on a local disk with --state-dir or LLBATCH_STATE_DIR")),
+        .hint("choose one on a local disk with --state-dir or LLBATCH_STATE_DIR; `llbatch help data` says why")),
     }
 }
 

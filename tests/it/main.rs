@@ -25,6 +25,7 @@ mod prepare;
 mod report;
 mod run;
 mod scheduler;
+mod schemas;
 mod security;
 mod serve;
 mod services;

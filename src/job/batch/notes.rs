@@ -51,7 +51,7 @@ pub(super) fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEven
         )),
         DriverEvent::Postponed { batch, wait } => retries.postponed(batch, *wait, &ui),
         DriverEvent::InDoubt { batch, why } => ui.warn(&format!(
-            "batch {}: llbatch does not know whether it was created ({why}) and looks for it in the service's list",
+            "batch {}: llbatch does not know whether it was created ({why}) and looks for it (`llbatch help design`)",
             batch.number
         )),
         DriverEvent::Surplus(id) => ui.warn(&format!("batch {id} was created twice; cancelling this copy")),
