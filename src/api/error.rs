@@ -151,6 +151,12 @@ impl Failure {
         matches!(self.fault, Fault::Connect | Fault::Setup(_))
     }
 
+    /// Returns true for a refusal of the key or of payment that may concern one row or model alone: a firewall, a moderation
+    /// filter, a model that this key may not use or pay for.
+    pub fn may_concern_one_row(&self) -> bool {
+        self.fault == Fault::Payment || (self.fault == Fault::Auth && self.status == Some(403))
+    }
+
     /// The part of the user's setup that prevents every connection.
     pub const fn setup(&self) -> Option<Setup> {
         match self.fault {
@@ -254,6 +260,24 @@ mod tests {
             (402, r#"{"error": "Credits needed"}"#, Fault::Payment, "HTTP 402: Credits needed"),
             (429, r#"{"error":{"message":"slow","type":"credit_limit"}}"#, Fault::RateLimited, "HTTP 429: slow"),
             (429, r#"{"error":"slow","error_type":"dynamic_request_limited"}"#, Fault::RateLimited, "HTTP 429: slow"),
+            (
+                429,
+                r#"{"error":{"message":"quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
+                Fault::Payment,
+                "HTTP 429: quota",
+            ),
+            (
+                429,
+                r#"{"error":{"message":"inactive","type":"billing_not_active"}}"#,
+                Fault::Payment,
+                "HTTP 429: inactive",
+            ),
+            (
+                400,
+                r#"{"error":{"message":"limit","type":"invalid_request_error","code":"billing_hard_limit_reached"}}"#,
+                Fault::Payment,
+                "HTTP 400: limit",
+            ),
             (503, r#"{"error":{"message":"busy","type":"service_unavailable"}}"#, Fault::Overloaded, "HTTP 503: busy"),
             (521, "error code: 521", Fault::Server, "HTTP 521: error code: 521"),
             (502, "<html>bad gateway</html>", Fault::Server, "HTTP 502: an HTML page"),

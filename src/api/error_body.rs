@@ -7,6 +7,9 @@ use super::error::{Fault, MAX_MESSAGE};
 use crate::completion::AnswerFlaw;
 use crate::text::shortened;
 
+/// Codes and types of an account without money in `OpenAI`'s dialect, which sends them with a 429 or a 400.
+const NO_MONEY: [&str; 3] = ["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"];
+
 /// The content of an error body, in any of the service's shapes.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorBody {
@@ -77,7 +80,7 @@ impl ErrorBody {
         let word = |part: &str| [&self.code, &self.kind].into_iter().flatten().any(|text| text.contains(part));
         let inner = match number(&self.code) {
             Some(code) => code,
-            None if word("rate_limit") => 429,
+            None if word("rate_limit") || NO_MONEY.iter().any(|code| word(code)) => 429,
             None if word("validation") || word("invalid_request") => 400,
             None => 500,
         };
@@ -121,6 +124,7 @@ impl ErrorBody {
         let fault = match status {
             401 => Fault::Auth,
             402 => Fault::Payment,
+            400 | 429 if NO_MONEY.iter().any(|code| is(code)) => Fault::Payment,
             // 403 means "prompt and max_tokens exceed the context" (support.together.ai 1067567273) unless it is about the key.
             403 if self.about_context() => Fault::ContextLength,
             403 => Fault::Auth,
@@ -214,6 +218,7 @@ mod tests {
                 "error 503: busy",
             ),
             (r#"{"error":"crashed","type":"error"}"#, Fault::Server, "error: crashed"),
+            (r#"{"error":{"message":"quota","code":"insufficient_quota"}}"#, Fault::Payment, "error: quota"),
         ];
         for (body, fault, words) in cases {
             assert_eq!(inside(body), (fault, format!("HTTP 200 with {words}")), "{body}");

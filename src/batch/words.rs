@@ -16,7 +16,9 @@ const WORDS: &[(&str, ErrorCode)] = &[
     ("timedout", ErrorCode::Timeout),
     ("ratelimit", ErrorCode::RateLimited),
     ("limited", ErrorCode::RateLimited),
-    // An old name for throttling. A lack of credit is 402.
+    ("insufficientquota", ErrorCode::Payment),
+    ("billing", ErrorCode::Payment),
+    // An old name for throttling. A lack of credit is 402, or one of the codes above.
     ("creditlimit", ErrorCode::RateLimited),
     ("contextlength", ErrorCode::ContextLength),
     ("unavailable", ErrorCode::Overloaded),
@@ -87,6 +89,7 @@ mod tests {
         use ErrorCode as E;
         let cases: &[(Option<u16>, &str, E, &str)] = &[
             (None, r#"{"message":"m","code":"invalid_model"}"#, E::NotFound, "invalid_model: m"),
+            (None, r#"{"message":"m","code":"insufficient_quota"}"#, E::Payment, "insufficient_quota: m"),
             (None, r#"{"message":"m","code":"model_not_available"}"#, E::NotFound, "model_not_available: m"),
             (None, r#"{"message":"late","code":"timeout"}"#, E::Timeout, "late"),
             (None, r#"{"message":"m","code":"rate_limit_exceeded"}"#, E::RateLimited, "rate_limit_exceeded: m"),

@@ -201,15 +201,13 @@ impl RowTask {
             }
         });
         let mut health = self.engine.health.borrow_mut();
-        let hopeless = match failed.failure.status {
-            Some(402 | 403) if class == Class::JobFatal => health.refused_key(RefusedRow {
+        let hopeless = failed.failure.may_concern_one_row()
+            && health.refused_key(RefusedRow {
                 model: &self.outcome.model,
                 code: code_of(failed.failure.fault),
                 message: &failed.failure.message,
                 probe: self.probe,
-            }),
-            _ => false,
-        };
+            });
         TryFacts {
             retries: self.engine.options.speed.retries,
             answers: health.answers(),

@@ -45,7 +45,7 @@ pub(super) struct TryFacts {
     pub(super) answers: u64,
     /// Earlier runs of this job were answered.
     pub(super) answered_before: bool,
-    /// Refusals for the key or for money (402, 403) meet every row, whatever it holds.
+    /// Refusals for the key or for money meet every row, whatever it holds.
     pub(super) hopeless: bool,
     /// The part of the service that the failure concerns.
     pub(super) extent: FailureExtent,
@@ -126,9 +126,8 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
             Some(401) if tries.unauthorized <= 1 => {
                 Decision::SecondLook(retry::delay(class, 1, Some(SECOND_LOOK), facts.chance))
             }
-            // The same key is answered for other rows, so this one row or its model is the reason: a firewall, a
-            // moderation filter, a model that this key may not use or pay for.
-            Some(402 | 403) if !facts.hopeless => Decision::Fail,
+            // The same key is answered for other rows, so this one row or its model is the reason.
+            _ if failure.may_concern_one_row() && !facts.hopeless => Decision::Fail,
             _ => Decision::StopRun(verdict(failure)),
         },
         Class::JobFatal => Decision::StopRun(verdict(failure)),
@@ -223,6 +222,7 @@ mod tests {
         for (failure, alone) in [
             (refused(Fault::Auth, 403), Stopped::Auth as fn(String) -> Stopped),
             (refused(Fault::Payment, 402), Stopped::Payment),
+            (refused(Fault::Payment, 429), Stopped::Payment),
         ] {
             let stop = Decision::StopRun(alone("why".to_owned()));
             assert_eq!(decided(&failure, FACTS), stop);

@@ -11,7 +11,7 @@ use crate::outcome::{ErrorCode, RowError};
 /// An answer this long before a request left still shows that the service answers.
 const JUST_NOW: Duration = Duration::from_secs(10);
 
-/// Refusals for the key or for money (402, 403) in a row, each of another row, after which probes show whether the rows are
+/// Refusals for the key or for money in a row, each of another row, after which probes show whether the rows are
 /// the reason.
 const REFUSALS: u32 = 20;
 /// Probes: rows from further down the file. If all are refused as well, no row will be answered.

@@ -11,9 +11,10 @@ use axum::response::Response;
 use super::app::{App, bearer};
 use super::dialect::ServedDialect;
 use super::errors;
-use super::faults::{ErrorShape, FaultKind, Scope};
+use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError};
 use super::injector::Subject;
 use super::listener::Conn;
+use super::openai_errors;
 use super::reply::{HttpReply, Refused};
 use super::request::hash;
 use super::spoil;
@@ -101,11 +102,26 @@ impl Call {
                     error.shape = ErrorShape::Bare;
                 }
                 let reply = if fault.works_first() { Some(work.await) } else { None };
-                self.strike(&fault.kind, reply).await
+                match self.without_money(&fault.kind) {
+                    Some(refusal) => refusal.into_response(),
+                    None => self.strike(&fault.kind, reply).await,
+                }
             }
         };
         counted.answered(self.conn.shown_status(&response));
         response
+    }
+
+    /// The refusal of an account without money, which has a form of its own in `OpenAI`'s dialect.
+    fn without_money(&self, kind: &FaultKind) -> Option<HttpReply> {
+        let FaultKind::Status(error @ ScriptedError { code: 402, shape: ErrorShape::Usual, .. }) = kind else {
+            return None;
+        };
+        let openai = self.app.config.dialect == ServedDialect::Openai;
+        openai.then(|| {
+            self.app.stats.fault();
+            openai_errors::refusal(error.reply())
+        })
     }
 
     /// Counts a fault and answers with it. The `reply` is the right one, if the work was done.

@@ -242,6 +242,15 @@ fn batch_of_a_lost_state_directory_is_taken_over() {
 }
 
 #[test]
+fn an_account_without_money_ends_with_5() {
+    let server = server(&["--fault", "status=402,on=create,nth=1", "--fault", "status=402,on=chat,nth=1"]);
+    let home = home(&server);
+    let out = at_box(&home, &["submit", "in.jsonl"]).code(5).says(&["HTTP 429"]);
+    assert_eq!((submit(&home, &["in.jsonl"]), server.batches().len()), (out.stdout.trim_end().to_owned(), 1));
+    at_box(&home, &["run", "in.jsonl", "-o", "out.jsonl"]).code(5).says(&["asks for payment: HTTP 429"]);
+}
+
+#[test]
 fn a_service_without_files_is_named_with_the_way_on() {
     let server = server(&["--fault", "status=404,on=register,times=always"]);
     let home = home(&server);
