@@ -70,9 +70,12 @@ impl<'a> Choice<'a> {
         self.error.filter(|error| says_something(error))
     }
 
-    /// Returns true if the service reports this choice as failed, beside others that are answers.
+    /// Returns true if the service reports this choice as failed. An empty choice is not one.
     pub fn has_failed(&self) -> bool {
-        !self.answers()
+        match self.ended() {
+            Some(reason) => reason == "error",
+            None => self.error().is_some(),
+        }
     }
 
     /// Returns true if it calls tools.
@@ -90,7 +93,7 @@ impl<'a> Choice<'a> {
     }
 
     pub(super) fn answers(&self) -> bool {
-        if self.ended() == Some("error") || (self.ended().is_none() && self.error().is_some()) {
+        if self.has_failed() {
             return false;
         }
         let filtered = self.ended() == Some("content_filter");

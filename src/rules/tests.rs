@@ -109,6 +109,11 @@ fn every_choice_must_pass_but_those_that_failed() {
     assert_eq!(rules.violation(&body(&[choice("1", "stop"), choice("", "error")])), None);
     let error = rules.violation(&body(&[choice("1", "stop"), choice("x", "stop")])).unwrap();
     assert_eq!(error.message, "choice 2 of 2: the answer is not JSON (line 1, column 1)");
+    for empty in [r#"{"message":{"content":null},"finish_reason":"stop"}"#, r#"{"message":null}"#] {
+        let error = rules.violation(&body(&[choice("1", "stop"), empty.to_owned()])).unwrap();
+        assert_eq!(error.message, "choice 2 of 2: the answer has no text", "{empty}");
+    }
+    assert!(rules.violation(&body(&[choice("1", "stop"), choice("", "content_filter")])).is_some());
 }
 
 #[test]
