@@ -3,6 +3,7 @@
 //! Together names requests and tokens a second. `OpenAI`, Groq and others name those of a minute or a day, beside what remains of
 //! them and the time until all of it is there again (`12ms`, `6m0s`), from which the span follows.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
@@ -48,8 +49,17 @@ pub struct Limits {
     pub tokens_per_second: Option<f64>,
     /// `x-should-retry`.
     pub should_retry: Option<bool>,
-    /// The service refused the request because others were in flight: the most in parallel, 0 if it does not say.
-    pub parallel: Option<u32>,
+    /// The service refused the request (429) because others were in flight.
+    pub parallel: Option<ParallelLimit>,
+}
+
+/// The most requests in parallel, as the refusal of one too many says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParallelLimit {
+    /// The number is not named.
+    Unnamed,
+    /// This many.
+    Of(NonZeroU32),
 }
 
 impl Limits {
@@ -88,7 +98,7 @@ impl Limits {
             .or_else(|| used_up(SPAN_OF_TOKENS))
             .and_then(|s| Duration::try_from_secs_f64(s).ok())
             .filter(|d| *d <= LONGEST_HINT);
-        let parallel = parallel(text(LIMIT_TYPE), headers);
+        let parallel = if status == 429 { parallel(text(LIMIT_TYPE), headers) } else { None };
         Self { wait, should_retry: text(SHOULD_RETRY).and_then(|t| t.parse().ok()), parallel, ..rates }
     }
 }
@@ -134,14 +144,14 @@ fn time(text: &str) -> Option<f64> {
 }
 
 /// The most requests in parallel, if their number is the reason of a refusal. `limit_type` names the limit that refused.
-fn parallel(limit_type: Option<&str>, headers: &HeaderMap) -> Option<u32> {
+fn parallel(limit_type: Option<&str>, headers: &HeaderMap) -> Option<ParallelLimit> {
     if limit_type.is_some_and(|limit| limit != PARALLEL) {
         return None;
     }
     let is_limit = |name: &HeaderName| name.as_str().ends_with(PARALLEL) && name.as_str().contains("-limit-");
     let named =
         headers.iter().find(|(name, _)| is_limit(name)).and_then(|(_, value)| value.to_str().ok()?.parse().ok());
-    named.or(limit_type.map(|_| 0))
+    named.map(ParallelLimit::Of).or(limit_type.map(|_| ParallelLimit::Unnamed))
 }
 
 /// Reads the seconds in `Retry-After`: an integer, a float or an HTTP date.
@@ -274,9 +284,10 @@ mod tests {
         };
         let limit = ("x-ratelimit-api_key-limit-max_parallel_requests", "2");
         let left = ("x-ratelimit-api_key-remaining-max_parallel_requests", "0");
-        assert_eq!(parallel(&[left, limit, ("rate_limit_type", "max_parallel_requests")]), Some(2));
-        assert_eq!(parallel(&[limit]), Some(2));
-        assert_eq!(parallel(&[("rate_limit_type", "max_parallel_requests")]), Some(0));
+        let two = NonZeroU32::new(2).map(ParallelLimit::Of);
+        assert_eq!(parallel(&[left, limit, ("rate_limit_type", "max_parallel_requests")]), two);
+        assert_eq!(parallel(&[limit]), two);
+        assert_eq!(parallel(&[("rate_limit_type", "max_parallel_requests")]), Some(ParallelLimit::Unnamed));
         assert_eq!(parallel(&[limit, ("rate_limit_type", "requests")]), None);
         assert_eq!(parallel(&[("retry-after", "60")]), None);
     }

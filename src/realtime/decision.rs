@@ -148,6 +148,7 @@ fn verdict(failure: &Failure) -> Stopped {
 mod tests {
     use super::*;
     use crate::api::error::Setup;
+    use crate::api::limits::ParallelLimit;
 
     const FACTS: TryFacts = TryFacts {
         retries: 5,
@@ -255,7 +256,7 @@ mod tests {
         assert_eq!(decided(day, answering), Decision::Hold(Duration::from_hours(24)));
         assert_eq!(decided(day, FACTS), Decision::HoldAll);
         assert_eq!(decided(minute, answering), Decision::HoldAll, "the end of a window");
-        assert_eq!(decided(Limits { parallel: Some(2), ..day }, answering), Decision::HoldAll);
+        assert_eq!(decided(Limits { parallel: Some(ParallelLimit::Unnamed), ..day }, answering), Decision::HoldAll);
     }
 
     #[test]

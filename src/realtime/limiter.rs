@@ -8,7 +8,7 @@ use super::pace::{Pace, PaceWait};
 use super::peers::Advice;
 use super::quota::{RequestQuota, TokenQuota};
 use crate::api::error::Class;
-use crate::api::limits::Limits;
+use crate::api::limits::{Limits, ParallelLimit};
 use crate::api::retry;
 
 /// While as many requests are in flight as allowed, the next one asks again when one of them ends, or after this time.
@@ -207,13 +207,19 @@ impl Limiter {
         let wait = |hint| retry::delay(class, self.pace.consecutive() + 1, hint, 0.5 + chance / 2.0);
         let others = in_flight.saturating_sub(1);
         if let Some(most) = headers.parallel {
-            // The end of another one makes room. Those of other processes may take longer.
+            // Of a burst, any may be the one that is refused.
+            let others = others.max(self.in_flight.saturating_sub(1));
+            match most {
+                ParallelLimit::Of(most) if most.get() as usize <= others => self.concurrency.named(most.get() as usize),
+                // Other processes, or other users of the key, hold the rest.
+                _ => self.concurrency.crowded(now, others),
+            }
+            // The end of another one makes room. With none in flight, only a wait does.
             let wait = if others > 0 { Duration::ZERO } else { wait(None) };
-            self.concurrency.named(if most > 0 { most as usize } else { others });
             self.pace.no_capacity(now, sent_at, wait);
         } else if class == Class::NoCapacity {
             self.pace.no_capacity(now, sent_at, wait(headers.wait));
-        } else if self.concurrency.refused(sent_at, if headers.wait.is_some() { 0 } else { others }) {
+        } else if self.concurrency.refused(sent_at, now, if headers.wait.is_some() { 0 } else { others }) {
             // A service that asks for a wait means its rate.
             self.pace.forgive(now);
         } else {
@@ -312,6 +318,28 @@ mod tests {
                 }
                 limiter.accepted(Timing { sent_at: now, now, in_flight: 1 }, &header, reserved, used);
             }
+        }
+    }
+
+    #[test]
+    fn a_place_that_others_hold_is_not_asked_for_again_and_again() {
+        let start = Instant::now();
+        let named = |most| Limits { parallel: Some(most), ..Limits::default() };
+        for most in [ParallelLimit::Unnamed, ParallelLimit::Of(10.try_into().unwrap())] {
+            let mut limiter = Limiter::new(start, RateOptions { open: true, ..RateOptions::default() });
+            for _ in 0..3 {
+                limiter.take(start, 1).unwrap();
+            }
+            let refused = Timing { sent_at: start, now: start, in_flight: 3 };
+            // The refused one left first.
+            for in_flight in [1, 3] {
+                limiter.throttled(Timing { in_flight, ..refused }, Class::AboveRate, &named(most), 0.5);
+                assert_eq!(limiter.concurrency.limit(), 2);
+            }
+            limiter.leave();
+            assert_eq!(limiter.take(start, 1), Err(Delay::pace(start + FULL_CHECK)), "two are in flight");
+            limiter.leave();
+            assert_eq!(limiter.take(start, 1), Ok(()), "the end of one makes room");
         }
     }
 

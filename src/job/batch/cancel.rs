@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::follow::{Waiting, follow};
+use super::follow::{Waiting, follow, hold_all};
 use super::session::Session;
 use super::unended::{unended, with_last_way};
 use crate::batch::driver::SubmitScope;
@@ -19,8 +19,6 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// Time to retry a call about a batch that is given up in any case.
 const ABANDON_RETRY_FOR: Duration = Duration::from_secs(5);
-/// Pause before llbatch tries again to lock a job.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Jobs that were cancelled.
 #[derive(Debug)]
@@ -106,9 +104,7 @@ fn unless<T>(abandon: bool, result: Result<T>, ctx: &Ctx) -> Result<Option<T>> {
 
 /// Settles the rows of batches that have not ended as missing. They may have been billed.
 fn give_up(session: &mut Session<'_>) -> Result<()> {
-    while !session.relock()? {
-        std::thread::sleep(PAUSE);
-    }
+    hold_all(std::slice::from_mut(session), None)?;
     let open = session.batches()?.into_iter().filter(|batch| batch.is_open() && !batch.is_unsent());
     let (batches, rows) = open.fold((0, 0), |(batches, rows), batch| (batches + 1, rows + batch.rows));
     session.driver.abandon()?;

@@ -58,7 +58,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
     let mut said: Option<Instant> = None;
     let mut asked = 0;
     loop {
-        hold_all(sessions, waiting)?;
+        hold_all(sessions, waiting.until)?;
         let mut open = None;
         let mut outage = None;
         for (at, session) in sessions.iter_mut().enumerate() {
@@ -103,7 +103,10 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
 }
 
 /// Locks all of these jobs again. It holds none while it waits for another, or two commands could wait for each other.
-fn hold_all(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<()> {
+///
+/// # Errors
+/// 75 if the time is up while one of them has another lock holder, 130 if interrupted.
+pub(super) fn hold_all(sessions: &mut [Session<'_>], until: Option<Deadline>) -> Result<()> {
     let mut said = false;
     loop {
         let mut taken = None;
@@ -116,7 +119,7 @@ fn hold_all(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<()> {
         let Some(taken) = taken else { return Ok(()) };
         sessions.iter_mut().try_for_each(Session::unlock)?;
         let session = &sessions[0];
-        if waiting.left().is_some_and(|left| left.is_zero()) {
+        if until.is_some_and(Deadline::has_passed) {
             return Err(busy(&taken));
         }
         if !said {

@@ -1,11 +1,11 @@
 //! A submission: makes a job of its input, plans and creates the batches, and delivers them if the user waits.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::ask::{SubmitAsk, WaitAsk};
 use super::deliver::{deliver, outputs, rows_beside_batches, spent_in_realtime};
 use super::entered::{Entered, enter, or_forget};
-use super::follow::{Waiting, follow};
+use super::follow::{Waiting, follow, hold_all};
 use super::notes::REMIND;
 use super::rescue::{Rescue, rescue};
 use super::retry::retry_set;
@@ -134,9 +134,7 @@ fn wait_for(session: &mut Session<'_>, wait: &WaitAsk) -> Result<bool> {
         let pause = poll::interval(failures, waiting.every, fastrand::f64());
         session.block_on(session.driver.pause_in_time(pause))?;
     }
-    while !session.relock()? {
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    hold_all(std::slice::from_mut(session), None)?;
     Ok(false)
 }
 

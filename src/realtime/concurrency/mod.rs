@@ -6,9 +6,12 @@
 //!
 //! It is pure: it is given the time and never sleeps.
 
+mod parallel;
+
 use std::time::{Duration, Instant};
 
 use super::{AUTO_CONCURRENCY, MOST_PER_URL};
+use parallel::ParallelBound;
 
 /// Requests in flight at first.
 const START: usize = 4;
@@ -21,12 +24,8 @@ const FULL: f64 = 0.9;
 /// A number is judged by half as many answers, by no fewer than this, and no sooner than this time.
 const ANSWERS: usize = 6;
 const SHORTEST: Duration = Duration::from_millis(50);
-/// The search rests for this long once it is done, and after a timeout.
+/// The search rests for this long once it is done, and after a timeout. A bound that refusals showed holds for as long.
 const REST: Duration = Duration::from_secs(30);
-/// Refusals in a row, with as many others in flight each time, after which their number is the limit; and the time that they
-/// must have taken. A limit of requests a second lets one through meanwhile.
-const CROWDED: u32 = 3;
-const CROWDED_TIME: Duration = Duration::from_secs(1);
 
 /// An answer, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
@@ -84,14 +83,6 @@ struct Best {
     throughput: f64,
 }
 
-/// A refusal while others were in flight.
-#[derive(Debug, Clone, Copy)]
-struct Crowd {
-    others: usize,
-    refusals: u32,
-    since: Instant,
-}
-
 /// The number of requests that may be in flight.
 #[derive(Debug)]
 pub(super) struct Concurrency {
@@ -105,11 +96,7 @@ pub(super) struct Concurrency {
     best: Option<Best>,
     /// The next number above the best one was tried and is no better.
     topped: bool,
-    /// The limit of requests in parallel that the service named.
-    named: Option<usize>,
-    /// The same as found by its refusals.
-    found: Option<usize>,
-    crowd: Option<Crowd>,
+    parallel: ParallelBound,
     /// The search is on: the user named no number, and the service no rate.
     searches: bool,
 }
@@ -130,9 +117,7 @@ impl Concurrency {
             sample: ThroughputSample::new(now),
             best: None,
             topped: false,
-            named: None,
-            found: None,
-            crowd: None,
+            parallel: ParallelBound::default(),
             searches: true,
         }
     }
@@ -158,12 +143,8 @@ impl Concurrency {
 
     /// The number of requests that may be in flight now.
     pub(super) fn limit(&self) -> usize {
-        if self.searches { self.limit.min(self.parallel()) } else { self.parallel() }
-    }
-
-    /// The most requests in parallel that the service takes, as far as it is known.
-    fn parallel(&self) -> usize {
-        [self.named, self.found].into_iter().flatten().min().unwrap_or(usize::MAX)
+        let allowed = self.parallel.allowed();
+        if self.searches { self.limit.min(allowed) } else { allowed }
     }
 
     /// The service names its rate in headers.
@@ -173,7 +154,7 @@ impl Concurrency {
 
     /// Learns from an answer.
     pub(super) fn answered(&mut self, answer: AnsweredRequest) {
-        self.crowd = None;
+        self.parallel.answered(&answer);
         if !self.searches || answer.sent_at < self.sample.since {
             return;
         }
@@ -230,7 +211,7 @@ impl Concurrency {
 
     fn try_more(&mut self, now: Instant) {
         let best = self.best.unwrap_or(Best { limit: self.limit, throughput: 0.0 });
-        let more = (best.limit * 2).min(self.most()).min(self.parallel());
+        let more = (best.limit * 2).min(self.most()).min(self.parallel.allowed());
         if more > best.limit { self.set(now, more, Trial::More) } else { self.rest(now, best, false) }
     }
 
@@ -264,26 +245,18 @@ impl Concurrency {
 
     /// Learns that the service allows so many requests in parallel.
     pub(super) fn named(&mut self, parallel: usize) {
-        self.named = Some(parallel.max(1));
+        self.parallel.named(parallel);
     }
 
-    /// Learns of a 429 that names no reason, while `others` were in flight. Returns true if their number is the reason: requests
-    /// were refused again and again while they were, and none was answered in between.
-    pub(super) fn refused(&mut self, sent_at: Instant, others: usize) -> bool {
+    /// Learns that the service had no place for one more than these `others`.
+    pub(super) fn crowded(&mut self, now: Instant, others: usize) {
+        self.parallel.crowded(now, others);
+    }
+
+    /// Learns of a 429 that names no reason, while `others` were in flight. Returns true if their number is the reason.
+    pub(super) fn refused(&mut self, sent_at: Instant, now: Instant, others: usize) -> bool {
         self.refused = true;
-        // It was refused with fewer in flight, so that their number was not the reason.
-        self.found = self.found.filter(|found| others >= *found);
-        let crowd = match self.crowd {
-            Some(crowd) if crowd.others == others => Crowd { refusals: crowd.refusals + 1, ..crowd },
-            _ => Crowd { others, refusals: 1, since: sent_at },
-        };
-        self.crowd = Some(crowd).filter(|_| others > 0);
-        let long = sent_at.saturating_duration_since(crowd.since) >= CROWDED_TIME;
-        let crowded = others > 0 && crowd.refusals >= CROWDED && long;
-        if crowded {
-            self.found = Some(others);
-        }
-        crowded
+        self.parallel.refused(sent_at, now, others)
     }
 }
 

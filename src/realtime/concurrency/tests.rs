@@ -159,18 +159,48 @@ fn a_named_limit_of_requests_in_parallel_is_kept() {
 fn refusals_while_the_same_others_are_in_flight_mean_too_many_in_parallel() {
     let now = Instant::now();
     let at = |ms| now + Duration::from_millis(ms);
+    let refused = |search: &mut Concurrency, sent_at, others| search.refused(sent_at, sent_at, others);
     let mut search = Concurrency::search(now, 1);
-    assert!(!search.refused(at(0), 2) && !search.refused(at(700), 2));
-    assert!(search.refused(at(2100), 2), "a third time");
+    assert!(!refused(&mut search, at(0), 2) && !refused(&mut search, at(700), 2));
+    assert!(refused(&mut search, at(2100), 2), "a third time");
     assert_eq!(search.limit(), 2);
     // A refusal with fewer in flight shows that their number was not the reason.
-    assert!(!search.refused(at(5000), 1));
+    assert!(!refused(&mut search, at(5000), 1));
     assert_eq!(search.limit(), START);
     // An answer in between, too little time, or nobody in flight: a rate.
-    search.refused(at(6000), 1);
+    refused(&mut search, at(6000), 1);
     answers(&mut search, at(6000), 0.5, 1);
-    assert!(!search.refused(at(8000), 1) && !search.refused(at(8100), 1) && !search.refused(at(8200), 1));
-    assert!((0..9).all(|i| !search.refused(at(9000 + 1000 * i), 0)));
+    assert!(
+        !refused(&mut search, at(8000), 1) && !refused(&mut search, at(8100), 1) && !refused(&mut search, at(8200), 1)
+    );
+    assert!((0..9).all(|i| !refused(&mut search, at(9000 + 1000 * i), 0)));
+}
+
+#[test]
+fn a_number_that_was_found_rises_again() {
+    let now = Instant::now();
+    let at = |seconds| now + Duration::from_secs(seconds);
+    for mut concurrency in [Concurrency::fixed(now), Concurrency::search(now, 1)] {
+        concurrency.crowded(now, 2);
+        answers(&mut concurrency, at(29), 0.1, 1);
+        concurrency.crowded(at(29), 1);
+        assert_eq!(concurrency.limit(), 1);
+        answers(&mut concurrency, at(58), 0.1, 1);
+        assert_eq!(concurrency.limit(), 1, "it holds for a while");
+        answers(&mut concurrency, at(59), 0.1, 1);
+        assert_eq!(concurrency.limit(), 2, "one more is tried");
+        assert!(concurrency.refused(at(60), at(60), 1), "it is refused, and the rate is not the reason");
+        assert_eq!(concurrency.limit(), 1);
+    }
+    let mut fixed = Concurrency::fixed(now);
+    fixed.crowded(now, 1);
+    for seconds in 30..60 {
+        let in_flight = fixed.limit();
+        answers(&mut fixed, at(seconds), 0.1, in_flight);
+    }
+    assert!(fixed.limit() > 256, "{} after half a minute without a refusal", fixed.limit());
+    fixed.named(7);
+    assert_eq!(fixed.limit(), 7);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ends, state};
-use crate::support::{Home, Out, Server, answered, prompts};
+use crate::support::{Home, Out, Server, answered, prompts, until};
 
 fn night(home: &Home, server: &Server, rows: u32, args: &[&str]) -> Out {
     home.write("in.jsonl", prompts(1..=rows));
@@ -43,7 +43,7 @@ fn rows_unanswered_at_the_deadline_finish_in_real_time() {
     receipt(&home, batch, realtime);
     assert_eq!(
         home.json("s.json")["rows"],
-        json!({"total": 60, "succeeded": 60, "failed": 0, "pending": 0, "truncated": 60, "truncated_empty": 0})
+        json!({"total": 60, "succeeded": 60, "failed": 0, "pending": 0, "truncated": 60, "truncated_empty": 0, "fenced": 0})
     );
     // It is one job, and what is known of it stays.
     let id = home.json("s.json")["job"].as_str().unwrap().to_owned();
@@ -138,4 +138,23 @@ fn deadline_alone_ends_the_wait() {
             "hint: pass a duration such as 2h or 90m, or a time of day such as 06:00",
         ]);
     }
+}
+
+#[test]
+fn a_wait_for_another_command_at_the_deadline_can_be_interrupted() {
+    let server = Server::quick(&["--batch-run", "1h", "--fault", "status=400,on=batch,times=always"]);
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=2));
+    let args = ["submit", "in.jsonl", "--wait", "--deadline", "1s", "--rescue", "--max-cost", "1", "-o", "out.jsonl"];
+    let run = home.start(home.command_at(&server.url, &[&args[..], &["--poll", "50ms"]].concat()));
+    until("the first look", || server.count("/v1/batches/{id}", 400) > 0);
+    let job = run.stderr();
+    let job = &job[job.find("j-").unwrap()..][..10];
+    // Another command works on the job from here on.
+    let lock = std::fs::File::open(home.state().join(format!("locks/{job}.lock"))).unwrap();
+    lock.lock().unwrap();
+    // It waits for the other command until the deadline, and then to begin the rescue.
+    until("the deadline", || run.stderr().matches("another llbatch is working on").count() == 2);
+    run.signal("INT");
+    run.wait().code(130);
 }
