@@ -275,6 +275,21 @@ pub struct Outcome {
     pub url: u32,
     /// Number of the prices, among those kept with its job, at which the work was done. 0: the prices in force.
     pub prices: u32,
+    /// It is the outcome of an equal request, and nothing was sent for this row.
+    pub reused: bool,
+}
+
+/// A row that gets the outcome of an equal request instead of one of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follower {
+    /// Number of the row.
+    pub row: u64,
+    /// The user's id, or `row-N`.
+    pub id: Box<str>,
+    /// Fingerprint of its own request, which may be spelled in another way.
+    pub fingerprint: Fingerprint,
+    /// The row whose request is sent.
+    pub leader: u64,
 }
 
 impl Outcome {
@@ -298,12 +313,34 @@ impl Outcome {
             batch: None,
             url: 0,
             prices: 0,
+            reused: false,
+        }
+    }
+
+    /// The same outcome for a row with an equal request, which costs nothing. Its `usage` is that of a request which was
+    /// not made.
+    pub fn for_follower(&self, follower: Follower) -> Self {
+        let Follower { row, id, fingerprint, .. } = follower;
+        Self {
+            fingerprint,
+            error: self.error.clone(),
+            status: self.status,
+            body: self.body.clone(),
+            batch: self.batch,
+            prices: self.prices,
+            reused: true,
+            ..Self::unsent(row, id, Arc::clone(&self.model), ErrorCode::Missing, "")
         }
     }
 
     /// Returns whether the row is answered.
     pub const fn ok(&self) -> bool {
         self.error.is_none()
+    }
+
+    /// Returns whether this is an answer that was paid for, and the service did not say how much.
+    pub const fn is_unmetered(&self) -> bool {
+        self.ok() && self.usage.is_none() && !self.reused
     }
 
     /// The transport that brought this outcome.

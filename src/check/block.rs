@@ -7,6 +7,7 @@ use super::duplicates::SeenId;
 use super::first_look::header_problem;
 use super::groups::ProblemGroups;
 use super::pass::Pass;
+use super::repeats;
 use crate::input::{Block, ChosenRows, FieldNames};
 use crate::request::{Draft, NO_PROMPT, Problem, Record};
 
@@ -59,6 +60,8 @@ pub(super) struct GoodRow<T> {
     /// Index into [`BlockFindings::models`].
     pub model: usize,
     pub value: T,
+    /// The first bits of the request's key, if it is wanted.
+    pub key: Option<u64>,
 }
 
 impl<T> BlockFindings<T> {
@@ -127,7 +130,8 @@ impl<T> BlockFindings<T> {
             self.models.push((pass.builder.shared(&draft.model), 0));
         }
         self.models[model].1 += 1;
-        let good = Some(GoodRow { model, value });
+        let key = pass.keys.map(|keys| repeats::short(keys.of(draft)));
+        let good = Some(GoodRow { model, value, key });
         self.rows.push(SeenRow { number: draft.number, id: SeenId::of(draft), is_own: true, good });
     }
 

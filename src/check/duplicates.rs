@@ -10,16 +10,13 @@ use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
+use super::hash_buckets::{HASH_BITS, HashBuckets};
 use super::pass::Pass;
 use super::scan;
 use crate::error::Result;
 use crate::input::Block;
 use crate::request::{Draft, Problem, Record, RequestBuilder, generated_id, shorten};
 use crate::row_set::RowSet;
-
-/// Bits of the hash that choose a bucket, and bits kept in the bucket.
-const BUCKET_BITS: u32 = 12;
-const KEPT_BITS: u32 = 32;
 
 /// A row's id as the first pass keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +50,14 @@ impl SeenId {
 fn hash(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(id.as_bytes());
-    hasher.finish() >> (u64::BITS - BUCKET_BITS - KEPT_BITS)
+    hasher.finish() >> (u64::BITS - HASH_BITS)
 }
 
 /// All ids of the input.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
-    /// Hashes of given ids by their upper bits. Empty while no row gives an id.
-    buckets: Vec<Vec<u32>>,
+    /// Hashes of given ids.
+    hashes: HashBuckets,
     /// Rows behind `all_generated` whose ids are generated, counted from there.
     generated: RowSet,
     /// Number of rows at the start whose ids are all generated.
@@ -93,11 +90,7 @@ impl Ids {
 
     fn keep(&mut self, hash: u64) {
         self.any_given = true;
-        if self.buckets.is_empty() {
-            self.buckets.resize_with(1 << BUCKET_BITS, Vec::new);
-        }
-        let (bucket, kept) = halves(hash);
-        self.buckets[bucket].push(kept);
+        self.hashes.add(hash);
     }
 
     fn is_generated(&self, number: u64) -> bool {
@@ -106,28 +99,6 @@ impl Ids {
         }
         self.generated.contains(number - self.all_generated)
     }
-
-    /// Takes the hashes that came more than once, ascending, and frees the rest.
-    fn repeated(&mut self) -> Vec<u64> {
-        let mut repeated = Vec::new();
-        for (bucket, kept) in std::mem::take(&mut self.buckets).into_iter().enumerate() {
-            let mut kept = kept;
-            kept.sort_unstable();
-            for same in kept.chunk_by(|a, b| a == b).filter(|same| same.len() > 1) {
-                repeated.push(whole(bucket, same[0]));
-            }
-        }
-        repeated
-    }
-}
-
-fn halves(hash: u64) -> (usize, u32) {
-    let kept = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-    (usize::try_from(hash >> KEPT_BITS).unwrap_or(0), kept)
-}
-
-const fn whole(bucket: usize, kept: u32) -> u64 {
-    ((bucket as u64) << KEPT_BITS) | kept as u64
 }
 
 /// Rows with an id that an earlier row has.
@@ -148,7 +119,7 @@ pub(super) struct Duplicates {
 
 /// Finds duplicates among the candidates in `ids`. Reads the inputs again only if there are any.
 pub(super) fn find(pass: &Pass<'_>, mut ids: Ids) -> Result<Duplicates> {
-    let mut candidates = ids.repeated();
+    let mut candidates = ids.hashes.repeated();
     if ids.any_row_like && ids.any_generated {
         candidates.extend(met_by_generated(pass, &ids)?);
         candidates.sort_unstable();

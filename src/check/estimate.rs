@@ -70,6 +70,11 @@ impl<'a> RowInspector<'a> {
         Self { form, ..self }
     }
 
+    /// The batch files that the rows would go to.
+    pub(super) const fn form(&self) -> BatchFileForm {
+        self.form
+    }
+
     /// Makes the figures of a row.
     pub fn inspect(&self, draft: &Draft<'_>) -> RowStats {
         let counted = is_picked(draft.row, self.every)

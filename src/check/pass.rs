@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::block::BlockFindings;
 use super::groups::ProblemGroups;
+use super::hash_buckets::HashBuckets;
 use super::{duplicates, first_look, scan};
 use crate::error::Result;
 use crate::input::{FieldNames, Inputs, Shard};
 use crate::price::PriceTable;
-use crate::request::{Draft, Problem, RequestBuilder};
+use crate::request::{Draft, KeyMaker, Problem, RequestBuilder};
 use crate::row_set::RowSet;
 
 /// A check of every row of all shards, without sending anything. Only rows of the own shard are inspected and counted.
@@ -27,6 +28,8 @@ pub struct Pass<'a> {
     pub table: Option<&'a PriceTable>,
     /// The fields of all records are gathered, for a table of results.
     pub fields: bool,
+    /// Makes the keys that repeated requests are found by. `None`: they are not looked for.
+    pub keys: Option<&'a KeyMaker>,
 }
 
 /// A good row, on its way to the caller of a pass.
@@ -81,13 +84,23 @@ pub struct Checked {
     pub fields: Option<FieldNames>,
     /// Rows that are longer than their model reads. `None`: the check has not compared them.
     pub too_long: Option<RowSet>,
+    /// The first bits of keys that come more than once, ascending, if they were looked for.
+    pub repeated: Vec<u64>,
 }
 
 impl<'a> Pass<'a> {
     /// Keeps 20 problems, and starts a thread for each processor, up to 8: one thread cuts blocks for all, so more would
     /// only wait.
     pub fn new(inputs: &'a Inputs, builder: &'a RequestBuilder) -> Self {
-        Self { inputs, builder, max_problems: 20, threads: Self::default_threads(), table: None, fields: false }
+        Self {
+            inputs,
+            builder,
+            max_problems: 20,
+            threads: Self::default_threads(),
+            table: None,
+            fields: false,
+            keys: None,
+        }
     }
 
     /// Number of threads that parse unless the caller sets another.
@@ -119,6 +132,7 @@ impl<'a> Pass<'a> {
         let shard = self.inputs.chosen().shard();
         let mut checked = Checked { inputs: self.inputs.shown(), shard, groups, too_long, ..Checked::default() };
         let mut ids = duplicates::Ids::default();
+        let mut keys = HashBuckets::default();
         let mut models: HashMap<Arc<str>, u64> = HashMap::new();
         let work = |block: &_| BlockFindings::of(block, self, inspect);
         scan::scan(&self.inputs.of_all_shards(), self.threads, &work, &mut |found: BlockFindings<T>| {
@@ -127,6 +141,9 @@ impl<'a> Pass<'a> {
                 ids.add(row.number, row.id);
                 if !row.is_own {
                     continue;
+                }
+                if let Some(key) = row.good.as_ref().and_then(|good| good.key) {
+                    keys.add(key);
                 }
                 checked.rows += 1;
                 let good = row
@@ -157,6 +174,7 @@ impl<'a> Pass<'a> {
             checked.problems.extend(found.problems.into_iter().take(room));
             Ok(())
         })?;
+        checked.repeated = keys.repeated();
         first_look::refuse_faults(&checked.problems)?;
         checked.models = models.into_iter().collect();
         checked.models.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -190,6 +208,11 @@ impl Checked {
         self.problems.extend(duplicates.problems);
         self.problems.sort_by_key(|problem| problem.number);
         self.problems.truncate(max_problems);
+    }
+
+    /// Tests whether `row`, which makes a request, may be sent: its id is its own, and it is not too long.
+    pub fn is_good(&self, row: u64) -> bool {
+        self.duplicates.binary_search(&row).is_err() && self.too_long.as_ref().is_none_or(|rows| !rows.contains(row))
     }
 
     /// Makes the id of `row` in results if an earlier row has its `id`. It is the id with the row's number among the rows

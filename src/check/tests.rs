@@ -234,3 +234,39 @@ fn a_collision_of_hashes_is_no_duplicate() {
     let found = duplicates::find(&Pass::new(&inputs, &builder()), ids).unwrap();
     assert!(found.rows.is_empty() && found.problems.is_empty());
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn the_first_good_row_of_each_request_leads(rows in proptest::collection::vec((0_u8..9, 0_u8..40), 0..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |(prompt, id): &(u8, u8)| match prompt {
+            0 => "{\"no\":\"prompt\"}\n".to_owned(),
+            _ => format!("{{\"prompt\":\"p{prompt}\",\"id\":\"{id}\"}}\n"),
+        };
+        let inputs = inputs(&dir, &[("a.jsonl", rows.iter().map(line).collect())]);
+        let (builder, table, keys) = (builder(), PriceTable::builtin(), crate::request::KeyMaker::new("s"));
+        let pass = Pass { keys: Some(&keys), ..Pass::new(&inputs, &builder) };
+        let mut checked = pass.run().unwrap();
+        // As if the bits of another request were repeated too.
+        checked.repeated.extend([7, u64::MAX >> 20]);
+        checked.repeated.sort_unstable();
+        let inspector = estimate::RowInspector::new(0, crate::tokens::Estimator::shared(), &table);
+        let found = repeats::Repeats::find(&pass, &checked, &keys, &inspector, Some(dir.path())).unwrap();
+        let mut first = HashMap::new();
+        let mut reader = found.reader().unwrap();
+        let mut followers = 0;
+        for (row, (prompt, _)) in (1_u64..).zip(&rows) {
+            let good = *prompt > 0 && checked.duplicates.binary_search(&row).is_err();
+            let leader = if good { first.get(prompt).copied() } else { None };
+            prop_assert_eq!(reader.next(row).unwrap(), leader, "row {}", row);
+            prop_assert_eq!(found.is_follower(row), leader.is_some());
+            prop_assert!(leader.is_none_or(|leader| found.is_leader(leader) && !found.is_follower(leader)));
+            followers += u64::from(leader.is_some());
+            if good {
+                first.entry(*prompt).or_insert(row);
+            }
+        }
+        prop_assert_eq!(found.count(), followers);
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, deadline};
+use super::args::{CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, deadline};
 use super::check::DryRun;
 use super::service::connect_later;
 use super::{preview, print_summary};
@@ -28,6 +28,8 @@ pub struct RunArgs {
 
     #[command(flatten)]
     cost: CostArgs,
+    #[command(flatten)]
+    once: OnceArgs,
 
     #[command(flatten)]
     speed: SpeedArgs,
@@ -114,6 +116,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         name: args.name,
         limit: args.cost.limit(args.input.shard),
         wait: args.lock.wait(deadline),
+        dedupe: args.once.dedupe,
     };
     let reuse = match (args.resume, args.fresh) {
         (_, true) => Reuse::Nothing,

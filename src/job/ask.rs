@@ -23,6 +23,8 @@ pub struct Ask {
     pub limit: CostLimit,
     /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
+    /// `--dedupe`: equal requests are sent once. A job remembers it.
+    pub dedupe: bool,
 }
 
 /// The rows that a job works on.
@@ -173,6 +175,7 @@ impl RunAsk {
                 name: None,
                 limit,
                 wait,
+                dedupe: false,
             },
             reuse: Reuse::Last,
             retry: RetryFilter::Retryable,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::entry::JobEntry;
+use super::fan_out::{FanOut, WrittenFollower};
 use super::screen::Screen;
 use super::tally::{RowFolds, Tally};
 use crate::error::{Exit, Result};
@@ -48,6 +49,8 @@ pub(super) struct Consumer<'a, 'ctx> {
     pub reservation: Option<Reservation<'ctx>>,
     /// The way back to the engine.
     pub shared: Arc<Shared>,
+    /// Rows that get the outcome of an earlier one.
+    pub fan_out: FanOut<'a>,
 }
 
 /// The parts of a consumer that the end of the run needs.
@@ -77,6 +80,9 @@ struct Round {
     claim: Option<u64>,
     tried: Vec<oneshot::Sender<()>>,
     draw: Option<Need>,
+    /// Followers that arrived.
+    arrived: usize,
+    followers: Vec<WrittenFollower>,
 }
 
 /// Progress of commits, and the times of the last sync to disk and the last update of the index.
@@ -122,10 +128,11 @@ impl<'ctx> Consumer<'_, 'ctx> {
         self.advance()?;
         loop {
             self.screen.show(&self.tally, &self.shared, self.entry.job.total);
-            let first = match events.recv_timeout(IDLE) {
+            let wait = if self.fan_out.has_work() { Duration::ZERO } else { IDLE };
+            let first = match events.recv_timeout(wait) {
                 Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) if !self.fan_out.has_work() => break,
+                Err(_) => None,
             };
             if state.busy && matches!(first, Some(Event::Outcome(..))) {
                 std::thread::sleep(GROUP);
@@ -135,8 +142,10 @@ impl<'ctx> Consumer<'_, 'ctx> {
             stored.append(&mut group.outcomes);
             for outcome in stored.drain(..) {
                 self.tally.add_new(&outcome);
+                self.fan_out.answered(outcome.row);
                 self.results.push(outcome);
             }
+            self.show(round.followers);
             self.advance()?;
             self.update(round.draw, &mut state)?;
         }
@@ -156,6 +165,10 @@ impl<'ctx> Consumer<'_, 'ctx> {
                     round.claim = Some(row);
                 }
                 Event::Outcome(outcome, permit) => group.push(outcome, permit),
+                Event::Follow(follower) => {
+                    round.arrived += 1;
+                    self.fan_out.arrive(*follower);
+                }
                 Event::Tried(so_far, saved) => {
                     self.db.put_tried(&so_far)?;
                     round.tried.push(saved);
@@ -166,12 +179,26 @@ impl<'ctx> Consumer<'_, 'ctx> {
         if !group.outcomes.is_empty() {
             self.db.put_all(group.outcomes.iter().map(|outcome| &**outcome))?;
         }
+        round.followers = self.fan_out.write(&mut self.db, |leader| self.results.is_done(leader))?;
         Ok(round)
+    }
+
+    /// Hands over followers that were committed.
+    fn show(&mut self, followers: Vec<WrittenFollower>) {
+        for WrittenFollower { outcome, whole } in followers {
+            self.tally.add_new(&outcome);
+            if whole {
+                self.results.push(outcome);
+            } else {
+                self.results.note(outcome.row);
+            }
+        }
     }
 
     /// Commits a round. From then on, its outcomes survive a kill and are no longer in flight.
     fn commit(&mut self, round: &mut Round, group: &mut Group, state: &mut CommitState) -> Result<()> {
-        state.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
+        let followers = round.arrived > 0 || !round.followers.is_empty();
+        state.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty() || followers;
         self.db.commit(false)?;
         drop(group.permits.take());
         if let Some(row) = round.claim {
@@ -181,7 +208,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
             // A row that no longer waits does not need the reply.
             let _ = saved.send(());
         }
-        self.shared.written(group.outcomes.len());
+        self.shared.written(group.outcomes.len() + round.arrived);
         state.busy = group.outcomes.len() >= FULL;
         if state.dirty && state.synced.elapsed() >= SYNC {
             self.db.commit(true)?;

@@ -51,7 +51,7 @@ impl<'ctx> RunFunds<'ctx> {
             .decide(|| Remaining::of_budgets(workspace.store, workspace.ledger, workspace.ctx, requester))?
         {
             Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
-                let upper_bound = Rest::of(ask, start.rows(), workspace).upper_bound_of_start(start)?;
+                let upper_bound = Rest::of(ask, start, workspace).upper_bound_of_start(start)?;
                 let enough = upper_bound.and_then(|upper_bound| left.enough_for(upper_bound));
                 let enough = enough.unwrap_or_else(|| "a higher budget in the config file would do".to_owned());
                 Err(Error::new(Exit::Budget, format!("nothing is left of {}, so nothing was sent", left.what))

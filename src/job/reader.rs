@@ -8,12 +8,13 @@ use super::known_fingerprints::{FingerprintReader, KnownFingerprints};
 use super::resume::JobRows;
 use crate::check::Checked;
 use crate::check::context_length::too_long;
+use crate::check::repeats::Repeats;
 use crate::error::{Error, Result};
 use crate::input;
-use crate::outcome::{ErrorCode, Outcome};
+use crate::outcome::{ErrorCode, Follower, Outcome};
 use crate::price::PriceTable;
 use crate::realtime::QueuedRow;
-use crate::request::{Problem, Record};
+use crate::request::{Problem, Record, Request};
 use crate::results::ReadBlocks;
 use crate::row_set::RowSet;
 use crate::text;
@@ -37,6 +38,8 @@ pub(super) struct Feed<'a> {
     pub known: Option<&'a KnownFingerprints>,
     /// Context lengths of the models; a row that is surely longer is not sent. `None`: rows may have any length.
     pub table: Option<&'a PriceTable>,
+    /// Rows that get the outcome of an earlier one, with `--dedupe`.
+    pub repeats: Option<&'a Repeats>,
     /// The end of the run compares estimated tokens with reported ones.
     pub estimates: bool,
 }
@@ -50,6 +53,8 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut known = feed.known.map(KnownFingerprints::reader);
+    let mut leaders = feed.repeats.map(Repeats::reader).transpose()?;
+    let mut unreadable = None;
     let mut hand = Vec::with_capacity(HAND);
     let mut hand_bytes = 0;
     let mut rows = 0;
@@ -65,11 +70,20 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             let this = row;
             row += 1;
             rows += 1;
+            let leader = leaders.as_mut().map_or(Ok(None), |leaders| leaders.next(this)).unwrap_or_else(|error| {
+                (open, unreadable) = (false, Some(error));
+                None
+            });
             if !open || skipped.contains(this) || this > expected {
                 return;
             }
-            let item =
-                feed.row(this, record, known.as_mut()).unwrap_or_else(|failed| QueuedRow::Failed(Box::new(failed)));
+            let item = match feed.row(this, record, known.as_mut()) {
+                Ok(request) => match leader {
+                    Some(leader) => QueuedRow::Follow(Box::new(follower(request, leader))),
+                    None => QueuedRow::Send(request),
+                },
+                Err(failed) => QueuedRow::Failed(Box::new(failed)),
+            };
             hand_bytes += item.bytes();
             hand.push(item);
             if hand.len() == HAND || hand_bytes >= HAND_BYTES {
@@ -78,7 +92,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             }
         });
         if !open {
-            return Ok(());
+            return unreadable.map_or(Ok(()), Err);
         }
     }
     if !hand.is_empty() {
@@ -99,7 +113,7 @@ impl Feed<'_> {
         row: u64,
         record: Result<Record<'_>, Problem>,
         known: Option<&mut FingerprintReader<'_>>,
-    ) -> Result<QueuedRow, Outcome> {
+    ) -> Result<Request, Outcome> {
         let bad = |problem: &Problem, model: Arc<str>| {
             let id = problem.result_id();
             let id = self.checked.stand_in(row, &id).unwrap_or_else(|| id.into());
@@ -120,9 +134,14 @@ impl Feed<'_> {
                 let message = format!("the id {:?} was used by an earlier row", request.id);
                 Err(Outcome::unsent(row, id, request.model, ErrorCode::InvalidRequest, message))
             }
-            None => Ok(QueuedRow::Send(request)),
+            None => Ok(request),
         }
     }
+}
+
+fn follower(request: Request, leader: u64) -> Follower {
+    let Request { row, id, fingerprint, .. } = request;
+    Follower { row, id, fingerprint, leader }
 }
 
 /// Builds the error for an input that was written to during a run. `effect` says what that led to.

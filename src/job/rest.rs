@@ -8,6 +8,7 @@ use crate::check::Pass;
 use crate::check::calibrate::Factors;
 use crate::check::estimate::{RowInspector, SummedRows};
 use crate::check::quote::{Counting, PriceBasis, Quote};
+use crate::check::repeats::Repeats;
 use crate::error::Result;
 use crate::money::Accounts;
 use crate::money::budget::Remaining;
@@ -29,12 +30,15 @@ pub struct Rest<'a> {
     pub retry: RetryFilter,
     /// Its limits of cost.
     pub limit: CostLimit,
+    /// Rows that get the outcome of an earlier one, with `--dedupe`.
+    pub repeats: Option<&'a Repeats>,
 }
 
 impl<'a> Rest<'a> {
-    /// The rest of this command's job.
-    pub const fn of(ask: &RunAsk, rows: JobRows<'a>, workspace: Workspace<'a>) -> Self {
-        Self { workspace, rows, role: ask.role, retry: ask.retry, limit: ask.job.limit }
+    /// The rest of the job that this command has started.
+    pub fn of(ask: &RunAsk, start: &'a RunStart, workspace: Workspace<'a>) -> Self {
+        let (rows, repeats) = (start.rows(), start.repeats());
+        Self { workspace, rows, role: ask.role, retry: ask.retry, limit: ask.job.limit, repeats }
     }
 
     /// Names the limits that would do: `--max-cost 0.21 would do`. `None`: those that are set do, or the maximum cost of
@@ -79,7 +83,9 @@ impl<'a> Rest<'a> {
         // Only the maximum is wanted, which needs no estimate.
         let inspector = RowInspector::new(u64::MAX, counting.estimator, table);
         let pass = Pass { max_problems: 0, ..Pass::new(self.rows.inputs, self.rows.builder) };
-        let sum = SummedRows::of(&pass, &inspector, wanted)?.estimate;
+        let repeats = self.repeats;
+        let wanted = |row| wanted(row) && !repeats.is_some_and(|repeats| repeats.is_follower(row));
+        let sum = SummedRows::of(&pass, &inspector, &wanted)?.estimate;
         Ok(Quote::of(sum, PriceBasis { table, counting: &counting }, Transport::Realtime).upper_bound)
     }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::Fingerprint;
 use crate::price::PriceTable;
-use crate::request::{Draft, RequestBuilder};
+use crate::request::{Draft, KeyMaker, RequestBuilder};
 use crate::results::RowReader;
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
@@ -65,6 +65,8 @@ pub(super) struct Checking<'a> {
     pub table: Option<&'a PriceTable>,
     /// The fields of all records are gathered, for a table of results.
     pub fields: bool,
+    /// Makes the keys by which repeated requests are found. `None`: every row is sent.
+    pub keys: Option<&'a KeyMaker>,
     /// The last check of this input, if it found no problem.
     pub clean: Option<&'a CleanCheck>,
     /// The directory for the fingerprints that are kept for a run. `None`: no run follows.
@@ -117,7 +119,9 @@ impl JobRows<'_> {
     /// Checks all rows, and compares them with the answers of an earlier run (`old`). It does not read an input that
     /// was valid and has not been written to since.
     pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<CheckedRows> {
-        let clean = how.clean.filter(|clean| self.inputs.stamp().is_some_and(|stamp| stamp == clean.stamp));
+        // Repeated requests are found by reading them.
+        let clean = how.clean.filter(|_| how.keys.is_none());
+        let clean = clean.filter(|clean| self.inputs.stamp().is_some_and(|stamp| stamp == clean.stamp));
         let old = match (old, clean) {
             (Some(db), Some(clean)) => {
                 let resumed = Some(Resumed { db, same: true });
@@ -132,6 +136,7 @@ impl JobRows<'_> {
             max_problems: how.listed,
             table: how.table,
             fields: how.fields,
+            keys: how.keys,
             ..Pass::new(self.inputs, self.builder)
         };
         let mut known = how.keep_in.map(|dir| KnownFingerprints::new(dir.to_owned()));

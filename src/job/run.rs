@@ -8,6 +8,7 @@ use super::ask::{InputSource, RetryFilter, Role, RunAsk, Start};
 use super::consumer::Consumer;
 use super::drive::drive;
 use super::entry::JobEntry;
+use super::fan_out::FanOut;
 use super::finish::{Ended, Finish, Workspace, compares_estimates};
 use super::funds::RunFunds;
 use super::reader::Feed;
@@ -38,7 +39,7 @@ use crate::ui::{Progress, Results, Ui};
 ///
 /// # Errors
 /// The error that ends the run before there is a summary.
-pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
+pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let store = Store::open(ctx.settings.state_dir()?)?;
     store.must_be_writable()?;
     let ledger = store.ledger()?;
@@ -52,6 +53,7 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         Some(fields) => RecordColumns::new(fields, &source.spec.params),
         None => RecordColumns::of(&source.inputs, &source.spec.params),
     };
+    ask.delivery.form.more.reused |= source.spec.dedupe;
     let outputs = ask.delivery.open(&source.spec.inputs, columns, ctx)?;
     // A job that another process has finished costs nothing more.
     if !start.claimed.finished {
@@ -172,6 +174,7 @@ impl ActiveRun<'_> {
             skipped,
             checked,
             known: known.as_ref(),
+            repeats: self.start.repeats(),
             read,
             // A retry of all rows also sends those that are surely too long.
             table: (self.ask.retry != RetryFilter::All).then_some(&self.workspace.ctx.settings.prices),
@@ -182,7 +185,7 @@ impl ActiveRun<'_> {
     /// Names the limits that would do for the rest of the job.
     fn enough(&self) -> Option<String> {
         let Workspace { store, ledger, .. } = self.workspace;
-        let rest = Rest::of(&self.ask, self.start.rows(), self.workspace);
+        let rest = Rest::of(&self.ask, &self.start, self.workspace);
         let job = ledger.find(&self.start.claimed.job.id);
         let enough = job.and_then(|job| rest.enough(&job, &store.open_job(&job.id)?));
         enough.unwrap_or_else(|error| {
@@ -193,7 +196,7 @@ impl ActiveRun<'_> {
 
     /// Builds the consumer of the run's events.
     fn consumer<'j, 'ctx>(
-        &self,
+        &'j self,
         earlier: EarlierOutcomes,
         results: OrderedWriter,
         entry: JobEntry<'j>,
@@ -220,6 +223,7 @@ impl ActiveRun<'_> {
             entry,
             reservation: None,
             shared,
+            fan_out: FanOut::new(self.start.repeats()),
         }
     }
 

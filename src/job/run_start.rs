@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::ask::{RetryFilter, Reuse, RunAsk};
 use super::finish::Workspace;
+use super::found_repeats::FoundRepeats;
+use super::identity::canonical_service;
 use super::known_fingerprints::KnownFingerprints;
 use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;
@@ -11,10 +13,11 @@ use super::remote::Remote;
 use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};
 use super::spec::spec_of;
 use crate::check::problems::{self, Action};
+use crate::check::repeats::Repeats;
 use crate::check::{Checked, first_look, refuse_headers, say_doubts};
 use crate::error::{Error, Result};
 use crate::realtime::SpeedOptions;
-use crate::request::RequestBuilder;
+use crate::request::{KeyMaker, RequestBuilder};
 use crate::row_set::RowSet;
 use crate::store::{JobDb, Transport};
 use crate::text;
@@ -29,6 +32,8 @@ pub(super) struct RunStart {
     pub resumed: Option<Resumed>,
     /// The fingerprints that the check computed.
     pub known: Option<KnownFingerprints>,
+    /// Rows that get the outcome of an earlier one, with `--dedupe`.
+    pub repeats: Option<FoundRepeats>,
     /// The input has the requests of the earlier run. `None`: its record does not tell.
     same_requests: Option<bool>,
 }
@@ -50,6 +55,11 @@ impl RunStart {
         JobRows { inputs: &self.source.inputs, builder: &self.builder }
     }
 
+    /// Returns the rows that get the outcome of an earlier one.
+    pub fn repeats(&self) -> Option<&Repeats> {
+        self.repeats.as_ref().map(|found| &found.repeats)
+    }
+
     /// Reads and checks the input, and claims the job that it belongs to.
     ///
     /// # Errors
@@ -57,9 +67,7 @@ impl RunStart {
     pub fn of(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>, progress: &Progress) -> Result<Self> {
         let Workspace { ctx, store, ledger } = workspace;
         progress.phase("reading input");
-        let mut source = RunSource::open(&ask.job, remote, workspace)?;
-        let SpeedOptions { auto, concurrency, .. } = ask.speed;
-        source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
+        let mut source = open_source(ask, remote, workspace)?;
         let mut builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
         let mut claimed = OwnedJob::take(ask, &source, store, ledger, &ctx.ui)?;
         // Stamps the input again: the process may have waited all night and has read nothing yet.
@@ -70,11 +78,12 @@ impl RunStart {
         if !source.spec.skip_invalid {
             refuse_headers(&source.inputs, &builder)?;
         }
-        let listed = ask.job.problems.listed;
+        let (listed, table) = (ask.job.problems.listed, Some(&ctx.settings.prices));
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
         let (service, fields) = (&remote.identity(), ask.delivery.form.is_flat());
-        let table = Some(&ctx.settings.prices);
-        let how = Checking { service, listed, table, fields, clean: None, keep_in: Some(store.dir()) };
+        let keys = source.spec.dedupe.then(|| KeyMaker::new(&canonical_service(service)));
+        let (keys, keep_in) = (keys.as_ref(), Some(store.dir()));
+        let how = Checking { service, listed, table, fields, keys, clean: None, keep_in };
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
         let earlier_content = spec_of(&claimed.job)?.content;
         let mut same_requests = found.has_requests(earlier_content.as_deref());
@@ -115,7 +124,9 @@ impl RunStart {
         let CheckedRows { checked, resumed, known, .. } = found;
         // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
-        Ok(Self { source, builder, claimed, checked, resumed, known, same_requests })
+        let rows = JobRows { inputs: &source.inputs, builder: &builder };
+        let repeats = keys.map(|keys| FoundRepeats::of(rows, &checked, keys, workspace)).transpose()?;
+        Ok(Self { source, builder, claimed, checked, resumed, known, repeats, same_requests })
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
@@ -179,7 +190,8 @@ impl RunStart {
         let models = if models.is_empty() { String::new() } else { format!(", {}{more}", models.join(", ")) };
         let own = text::own_parameters(&self.builder.own_parameters());
         let shard = self.source.inputs.chosen().shard().map_or_else(String::new, |shard| format!(" (shard {shard})"));
-        format!("{verb} {}{shard}: {rows}{models}, on {service}{own}", claimed.job.id)
+        let repeats = self.repeats.as_ref().map(FoundRepeats::words).unwrap_or_default();
+        format!("{verb} {}{shard}: {rows}{repeats}{models}, on {service}{own}", claimed.job.id)
     }
 }
 
@@ -190,4 +202,13 @@ impl EarlierOutcomes {
         self.awaited.iter().for_each(|row| _ = skipped.insert(row));
         skipped
     }
+}
+
+/// Opens the input, and records how the command works on it.
+fn open_source(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>) -> Result<RunSource> {
+    let mut source = RunSource::open(&ask.job, remote, workspace)?;
+    let SpeedOptions { auto, concurrency, .. } = ask.speed;
+    source.spec.dedupe |= ask.job.dedupe;
+    source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
+    Ok(source)
 }

@@ -55,6 +55,9 @@ pub struct Spec {
     /// `--concurrency` at the last start of requests in real time, for the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<String>,
+    /// `--dedupe`: equal requests are sent once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedupe: bool,
     /// [`Requests::key`](super::identity::Requests::key) at the last start of a realtime job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -90,6 +93,7 @@ impl Spec {
             stdin_hash: None,
             routes: Vec::new(),
             concurrency: None,
+            dedupe: false,
             content: None,
         }
     }

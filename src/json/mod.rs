@@ -4,12 +4,14 @@
 //! A text is checked once, by [`members`] or [`nested`]. Values inside of it are then walked by the functions that trust it,
 //! so that a nested body is not checked once for each level.
 
+mod canonical;
 mod scanner;
 mod text;
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub use canonical::digest;
 pub use scanner::{MemberKey, NotJson, Scanner};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

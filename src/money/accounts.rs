@@ -37,12 +37,12 @@ impl Accounts {
         self
     }
 
-    /// The accounts of all outcomes in a job's database. An earlier run answered the rows in `reused`.
-    pub fn of(db: &JobDb, prices: PriceTable, rows: u64, reused: &RowSet) -> Result<Self> {
+    /// The accounts of all outcomes in a job's database. An earlier run answered the rows in `resumed`.
+    pub fn of(db: &JobDb, prices: PriceTable, rows: u64, resumed: &RowSet) -> Result<Self> {
         let mut accounts = Self::new(prices, rows).knowing(db);
         accounts.add_retired(db)?;
         db.each_outcome(|outcome| {
-            accounts.add(&outcome, reused.contains(outcome.row));
+            accounts.add(&outcome, resumed.contains(outcome.row));
         })?;
         Ok(accounts)
     }
@@ -61,15 +61,15 @@ impl Accounts {
         Ok(accounts)
     }
 
-    /// Adds an outcome, and returns the cost of its row. `reused`: an earlier run paid for it.
-    pub fn add(&mut self, outcome: &Outcome, reused: bool) -> Option<Nanos> {
-        self.add_charged(outcome, reused).total()
+    /// Adds an outcome, and returns the cost of its row. `resumed`: an earlier run paid for it.
+    pub fn add(&mut self, outcome: &Outcome, resumed: bool) -> Option<Nanos> {
+        self.add_charged(outcome, resumed).total()
     }
 
     /// The same. Returns the charge.
-    pub fn add_charged(&mut self, outcome: &Outcome, reused: bool) -> Charge {
+    pub fn add_charged(&mut self, outcome: &Outcome, resumed: bool) -> Charge {
         let mut charge = charge(outcome, &mut self.prices);
-        charge.reused = reused;
+        charge.resumed = resumed;
         self.totals.add(outcome, &charge);
         charge
     }

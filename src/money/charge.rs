@@ -19,7 +19,7 @@ pub fn charge(outcome: &Outcome, prices: &mut PriceBook) -> Charge {
     }
     let mut charge = Charge::of(outcome, paid, list);
     // The cost of an answer without a usage is unknown, except for its upper bound.
-    let unmetered = u32::from(outcome.ok() && outcome.usage.is_none());
+    let unmetered = u32::from(outcome.is_unmetered());
     charge.at_risk = prices.upper_bound(&outcome.model, transport, outcome.reserve, outcome.at_risk + unmetered);
     charge
 }

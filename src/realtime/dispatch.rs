@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::row::RowTask;
 use crate::request::Request;
 
-/// Outcomes that may wait to be written before sending pauses.
+/// Outcomes and followers that may wait to be written before sending pauses.
 const BACKLOG: usize = 8192;
 /// Rows among which a probe is chosen. A kill at that time leaves as many more rows in doubt.
 const PROBE_REACH: usize = 256;
@@ -51,6 +51,12 @@ impl Dispatcher {
                 Some(QueuedRow::Send(request)) => request,
                 Some(QueuedRow::Failed(outcome)) => {
                     engine.emit(*outcome, None);
+                    continue;
+                }
+                Some(QueuedRow::Follow(follower)) => {
+                    // It needs no permit, so only this bounds the number of rows that wait to be written.
+                    engine.shared.until_written(BACKLOG).await;
+                    engine.follow(follower);
                     continue;
                 }
                 None if !self.open && self.tasks.is_empty() => return,
@@ -112,6 +118,7 @@ impl Dispatcher {
         for row in std::mem::take(&mut self.queue) {
             match row {
                 QueuedRow::Failed(outcome) => engine.emit(*outcome, None),
+                QueuedRow::Follow(follower) => engine.follow(follower),
                 row @ QueuedRow::Send(_) => self.queue.push_back(row),
             }
         }

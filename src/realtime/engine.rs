@@ -21,7 +21,7 @@ use super::waits::Waits;
 use super::wallet::Wallet;
 use super::{Event, QueuedRow, SendOptions, Shared, Stopped};
 use crate::deadline::Deadline;
-use crate::outcome::Outcome;
+use crate::outcome::{Follower, Outcome};
 
 /// Interval at which the clock is checked, and the other processes are read.
 const TICK: Duration = Duration::from_millis(200);
@@ -182,6 +182,12 @@ impl Engine {
         self.shared.backlog.fetch_add(1, Ordering::AcqRel);
         // The consumer outlives the engine, or has failed and cancelled it.
         drop(self.events.send(Event::Outcome(Box::new(outcome), permit)));
+    }
+
+    /// Hands over a row that gets the outcome of an earlier one.
+    pub(super) fn follow(&self, follower: Box<Follower>) {
+        self.shared.backlog.fetch_add(1, Ordering::AcqRel);
+        drop(self.events.send(Event::Follow(follower)));
     }
 
     /// Ends the run. Only the first reason counts.

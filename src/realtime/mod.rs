@@ -42,7 +42,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::api::StreamPatience;
 use crate::deadline::Deadline;
-use crate::outcome::Outcome;
+use crate::outcome::{Follower, Outcome};
 use crate::price::PriceTable;
 use crate::request::{Request, TokenGrowth};
 use crate::rules::AnswerRules;
@@ -116,6 +116,8 @@ pub enum QueuedRow {
     Send(Request),
     /// A row that failed before anything was sent.
     Failed(Box<Outcome>),
+    /// A row that gets the outcome of an earlier one.
+    Follow(Box<Follower>),
 }
 
 impl QueuedRow {
@@ -123,7 +125,7 @@ impl QueuedRow {
     pub const fn bytes(&self) -> usize {
         match self {
             Self::Send(request) => request.body.len(),
-            Self::Failed(_) => 0,
+            Self::Failed(_) | Self::Follow(_) => 0,
         }
     }
 }
@@ -136,6 +138,8 @@ pub enum Event {
     /// While its permit lives, nothing else is sent in its place: drop it when the outcome is committed. A kill before that
     /// loses the answer, and the row is paid for again. So a kill loses no more answers than there are permits.
     Outcome(Box<Outcome>, Option<OwnedSemaphorePermit>),
+    /// A row gets the outcome of an earlier one. It comes before the claim of any later row.
+    Follow(Box<Follower>),
     /// Rows up to this one are sent as soon as this claim is committed.
     Claim(u64),
     /// A row is sent again as soon as its earlier tries are committed; they may have been billed.

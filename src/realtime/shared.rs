@@ -16,7 +16,7 @@ use crate::price::Nanos;
 pub struct Shared {
     /// Rows up to this one may be sent: the consumer has committed their claim.
     pub(super) claimed: AtomicU64,
-    /// Outcomes emitted and not yet written.
+    /// Outcomes and followers emitted and not yet written.
     pub(super) backlog: AtomicUsize,
     claimed_more: Notify,
     written_more: Notify,
@@ -79,7 +79,7 @@ impl Shared {
         self.funds.answer(answer);
     }
 
-    /// The consumer has written `count` outcomes.
+    /// The consumer has written `count` outcomes and followers.
     pub fn written(&self, count: usize) {
         self.backlog.fetch_sub(count, Ordering::AcqRel);
         self.written_more.notify_one();

@@ -136,7 +136,8 @@ impl FilesReader {
         let batch = self.batch.then_some(0);
         let body = result.body.map(Box::from);
         let mut outcome =
-            Outcome { error: result.error, status: result.status, body, usage: result.usage, batch, ..row };
+            Outcome { error: result.error, status: result.status, body, batch, reused: result.reused, ..row };
+        outcome.usage = result.usage.filter(|_| !result.reused);
         if rejected.is_some() {
             outcome.error = rejected;
             outcome.wasted = outcome.usage.take().unwrap_or_default();

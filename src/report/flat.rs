@@ -32,7 +32,8 @@ pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, st
     let latency_ms = u32::try_from(count("latency_ms").unwrap_or(0)).unwrap_or(u32::MAX);
     let model = cell("model").unwrap_or_default();
     let row = Outcome::unsent(number, id.as_ref().into(), model.as_ref().into(), ErrorCode::Missing, "");
-    Some(Outcome { error, body, usage, attempts, latency_ms, ..row })
+    let reused = cell("reused").is_some_and(|reused| reused == "true");
+    Some(Outcome { error, body, usage, attempts, latency_ms, reused, ..row })
 }
 
 /// Reads row `number` from a flat JSON line. `None`: the line is not a flat result.

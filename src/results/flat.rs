@@ -113,7 +113,7 @@ mod tests {
             ),
             ..RecordColumns::default()
         };
-        let more = MoreColumns { unpacked: true, usage: false };
+        let more = MoreColumns { unpacked: true, usage: false, reused: false };
         let prefix = prefix.to_owned();
         Renderer::new(&ResultOptions { prefix, more, ..ResultOptions::new(ResultFormat::Csv) }, &table)
     }
@@ -161,7 +161,7 @@ mod tests {
         assert!(error.hint.unwrap().contains("--prefix llm_"));
         assert!(unpacked("llm_", &["id", "mood"]).is_ok());
         let schema = Some(r#"{"properties": {"error": {}}}"#.to_owned());
-        let more = MoreColumns { unpacked: true, usage: false };
+        let more = MoreColumns { unpacked: true, usage: false, reused: false };
         let options = ResultOptions { more, ..ResultOptions::new(ResultFormat::Csv) };
         let error = Renderer::new(&options, &RecordColumns { schema, ..RecordColumns::default() }).unwrap_err();
         assert!(error.message.contains("the property `error` has the name of a column of llbatch"), "{error}");

@@ -72,6 +72,8 @@ pub struct MoreColumns {
     pub unpacked: bool,
     /// Parts of the tokens (`--usage-columns`).
     pub usage: bool,
+    /// Rows with the outcome of an equal request (`--dedupe`).
+    pub reused: bool,
 }
 
 /// The form that the user asked for.
@@ -92,7 +94,7 @@ pub struct ResultOptions {
 impl ResultOptions {
     /// Lines of this format without anything that the user may ask for.
     pub const fn new(format: ResultFormat) -> Self {
-        let more = MoreColumns { unpacked: false, usage: false };
+        let more = MoreColumns { unpacked: false, usage: false, reused: false };
         Self { format, flat: false, prefix: String::new(), csv_raw: false, more }
     }
 

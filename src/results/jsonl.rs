@@ -33,6 +33,9 @@ pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
             out.push(b'}');
         }
     }
+    if outcome.reused {
+        out.extend_from_slice(b",\"reused\":true");
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -64,6 +67,10 @@ mod tests {
             (
                 outcome("b", Some("refused"), None, None),
                 "{\"custom_id\":\"b\",\"response\":null,\"error\":{\"code\":\"server_error\",\"message\":\"refused\"}}\n".to_owned(),
+            ),
+            (
+                Outcome { reused: true, ..outcome("d", None, Some(200), Some("{}")) },
+                "{\"custom_id\":\"d\",\"response\":{\"status_code\":200,\"body\":{}},\"error\":null,\"reused\":true}\n".to_owned(),
             ),
             (
                 outcome("c", None, None, Some("{}")),

@@ -29,6 +29,7 @@ pub(super) enum OwnColumn {
     Error,
     CachedTokens,
     ReasoningTokens,
+    Reused,
 }
 
 /// The columns before those of `--unpack`, with their names.
@@ -47,6 +48,9 @@ const REST: [(OwnColumn, &str); 7] = [
 /// The columns of `--usage-columns`.
 const USAGE: [(OwnColumn, &str); 2] =
     [(OwnColumn::CachedTokens, "cached_tokens"), (OwnColumn::ReasoningTokens, "reasoning_tokens")];
+
+/// The last column, where equal requests are sent once.
+const REUSED: [(OwnColumn, &str); 1] = [(OwnColumn::Reused, "reused")];
 
 /// The names of the columns that every flat form has.
 #[cfg(test)]
@@ -80,6 +84,7 @@ impl OwnColumns {
         let model_field = options.prefix.is_empty() && table.model_is_own && has("model");
         let properties = if options.more.unpacked { properties(table.schema.as_deref())? } else { Vec::new() };
         let usage: &[_] = if options.more.usage { &USAGE } else { &[] };
+        let reused: &[_] = if options.more.reused { &REUSED } else { &[] };
         let served = |column: &OwnColumn| match column {
             OwnColumn::Id => has_id,
             OwnColumn::Model => model_field,
@@ -90,7 +95,7 @@ impl OwnColumns {
             .into_iter()
             .chain(unpacked)
             .chain(REST)
-            .chain(usage.iter().cloned())
+            .chain(usage.iter().chain(reused).cloned())
             .filter(|(column, _)| !served(column))
             .map(|(column, name)| (format!("{}{name}", options.prefix), column))
             .collect();
@@ -220,6 +225,7 @@ impl OwnCells<'_> {
             OwnColumn::Error => self.error.as_deref().map_or(Cell::Empty, Cell::Words),
             OwnColumn::CachedTokens => usage(|usage| usage.cached),
             OwnColumn::ReasoningTokens => usage(|usage| usage.reasoning),
+            OwnColumn::Reused => Cell::Json(if outcome.reused { "true" } else { "false" }),
         }
     }
 }

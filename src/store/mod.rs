@@ -35,7 +35,7 @@ pub use batches::{Asked, BatchCost, BatchStep, BodyPlace, JobBatch, RemoteBatch,
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
 use image::image;
-pub use job::JobDb;
+pub use job::{JobDb, LeaderOutcome};
 use journal::Journal;
 pub use ledger::{Job, JobState, Ledger, service_identity};
 pub use lock::{Lock, LockWait};

@@ -46,7 +46,7 @@ impl Remap<'_> {
             db.prepare_cached(
                 "INSERT INTO outcome SELECT ?2, fp, ok, ?3, model, code, message, status, prompt, completion, wasted_p, wasted_c,
                  at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body, batch, side, at, len, ?4, prices,
-                 cached, reasoning, wasted_cached, wasted_reasoning, url FROM old WHERE rowid = ?1",
+                 cached, reasoning, wasted_cached, wasted_reasoning, url, reused FROM old WHERE rowid = ?1",
             )?
             .execute(params![rowid, row.cast_signed(), id, sum])?;
             db.prepare_cached("DELETE FROM old WHERE rowid = ?1")?.execute([rowid])?;
@@ -57,7 +57,8 @@ impl Remap<'_> {
     /// Commits the remap, retires the answers that fit no row, and returns their number.
     pub fn finish(self) -> Result<u64> {
         let left = self.job.run(|db| {
-            let left = db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old"), [])?;
+            let left =
+                db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old WHERE reused IS NULL"), [])?;
             db.execute_batch("DROP TABLE old; DELETE FROM meta WHERE key = 'claimed';")?;
             Ok(left)
         })?;

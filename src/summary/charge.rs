@@ -18,7 +18,7 @@ pub struct Charge {
     /// The price of a token is known. If so and `paid` is `None`, the answer came without a usage.
     pub priced: bool,
     /// An earlier run answered the row and paid for it.
-    pub reused: bool,
+    pub resumed: bool,
     /// The effect of cached tokens on what was paid.
     pub cache: CacheCharge,
 }
@@ -50,14 +50,14 @@ impl CacheCharge {
 
 impl Charge {
     /// Computes the charge of `outcome` at the prices `paid` (in force) and `list` (realtime). The caller sets `at_risk`
-    /// where the outcome has attempts of unknown fate, and `reused`.
+    /// where the outcome has attempts of unknown fate, and `resumed`.
     pub fn of(outcome: &Outcome, paid: Option<Price>, list: Option<Price>) -> Self {
         let value = |price: Option<Price>, usage: Usage| {
             if usage == Usage::default() { Some(Nanos::ZERO) } else { price.map(|price| price.cost(usage)) }
         };
         let answer = |price| match outcome.usage {
             Some(usage) => value(price, usage),
-            None if outcome.ok() => None,
+            None if outcome.is_unmetered() => None,
             None => Some(Nanos::ZERO),
         };
         Self {
@@ -66,7 +66,7 @@ impl Charge {
             wasted: value(paid, outcome.wasted),
             at_risk: if outcome.at_risk == 0 { Some(Nanos::ZERO) } else { None },
             priced: paid.is_some(),
-            reused: false,
+            resumed: false,
             cache: CacheCharge::of(paid, [outcome.usage.unwrap_or_default(), outcome.wasted], 1),
         }
     }

@@ -63,7 +63,7 @@ pub struct Summary {
     pub exit: ExitLine,
     /// Rows answered by an earlier run.
     #[serde(skip)]
-    pub reused: u64,
+    pub resumed: u64,
     /// Attempts of unknown fate.
     #[serde(skip)]
     pub uncertain: u64,
@@ -119,6 +119,8 @@ pub struct RowCounts {
     pub truncated_empty: u64,
     /// Answers to `--json-schema` that are JSON in a Markdown fence.
     pub fenced: u64,
+    /// Rows with the outcome of an equal request, for which nothing was sent.
+    pub reused: u64,
 }
 
 /// Tokens as the service counted them.
@@ -312,6 +314,7 @@ impl Totals {
                 truncated: self.truncated,
                 truncated_empty: self.truncated_empty,
                 fenced: self.fenced,
+                reused: self.reused,
             },
             tokens: TokenCounts {
                 prompt: self.usage.prompt,
@@ -332,7 +335,7 @@ impl Totals {
             output: None,
             errors_output: None,
             exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
-            reused: self.reused,
+            resumed: self.resumed,
             uncertain: self.uncertain,
             in_batches: self.in_batches,
             unmetered: self.unmetered,

@@ -62,13 +62,13 @@ fn the_document_has_the_shape_of_the_contract() {
     totals.add(&first, &charge(&first, Some(PRICE)));
     let mut second = answered(2, "a", 1, 1);
     second.at_risk = 1;
-    totals.add(&second, &Charge { at_risk: Some(Nanos(777)), reused: true, ..charge(&second, Some(PRICE)) });
+    totals.add(&second, &Charge { at_risk: Some(Nanos(777)), resumed: true, ..charge(&second, Some(PRICE)) });
     for outcome in [failed(4, ErrorCode::Timeout, "late"), failed(3, ErrorCode::Timeout, "too late")] {
         totals.add(&outcome, &charge(&outcome, Some(PRICE)));
     }
     let expected = json!({
         "version": 1, "job": "j-abcd1234", "transport": "realtime", "sandbox": false, "state": "completed",
-        "rows": {"total": 5, "succeeded": 2, "failed": 2, "pending": 1, "truncated": 0, "truncated_empty": 0, "fenced": 0},
+        "rows": {"total": 5, "succeeded": 2, "failed": 2, "pending": 1, "truncated": 0, "truncated_empty": 0, "fenced": 0, "reused": 0},
         "tokens": {"prompt": 111, "completion": 51, "total": 162, "cached": 0, "reasoning": 0},
         "cost": {"usd": 0.000_012_78, "realtime_usd": 0.000_012_78, "saved_usd": 0, "estimated": false,
             "upper_bound": false, "cache_saved_usd": 0, "unpriced_models": [],
@@ -218,7 +218,7 @@ fn any_outcome() -> impl Strategy<Value = (Outcome, Charge)> {
     let numbers = (0_u64..5_000, 0_u64..5_000, 0_u64..50, 0_u32..4, 0_u32..4, any::<u32>());
     let choice = (0_usize..3, proptest::option::of(0_usize..16), any::<bool>(), any::<bool>(), any::<bool>());
     (numbers, choice).prop_map(|((prompt, completion, wasted, attempts, refused, latency_ms), choice)| {
-        let (model, code, metered, priced, reused) = choice;
+        let (model, code, metered, priced, resumed) = choice;
         let outcome = Outcome {
             error: code.map(|code| RowError { code: ErrorCode::ALL[code], message: format!("message {prompt}") }),
             usage: metered.then_some(Usage::new(prompt, completion)),
@@ -231,7 +231,7 @@ fn any_outcome() -> impl Strategy<Value = (Outcome, Charge)> {
         };
         // Whether a price is known is a property of the model.
         let price = (model < 2 || priced).then_some(PRICE);
-        let charge = Charge { reused, ..Charge::of(&outcome, price, price) };
+        let charge = Charge { resumed, ..Charge::of(&outcome, price, price) };
         (outcome, charge)
     })
 }

@@ -73,8 +73,11 @@ impl Summary {
     fn row_parts(&self) -> Vec<String> {
         let rows = &self.rows;
         let mut parts = vec![format!("{}: {} answered", count(rows.total), count(rows.succeeded))];
-        if self.reused > 0 {
-            parts.push(format!("{} of them earlier", count(self.reused)));
+        if self.resumed > 0 {
+            parts.push(format!("{} of them earlier", count(self.resumed)));
+        }
+        if rows.reused > 0 {
+            parts.push(format!("{} repeats that were not sent", count(rows.reused)));
         }
         parts.extend(self.other_rows());
         parts
@@ -284,7 +287,7 @@ impl Summary {
     pub fn time_parts(&self) -> Vec<String> {
         let JobTime { batches, realtime } = self.time;
         let elapsed = realtime.as_millis();
-        let done = (self.rows.succeeded + self.rows.failed).saturating_sub(self.reused + self.interrupted());
+        let done = (self.rows.succeeded + self.rows.failed).saturating_sub(self.resumed + self.interrupted());
         let done = u128::from(done);
         match (batches, elapsed) {
             (None, 0) => return Vec::new(),

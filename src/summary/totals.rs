@@ -17,6 +17,8 @@ pub struct Totals {
     pub(super) succeeded: u64,
     pub(super) failed: u64,
     /// Rows answered by an earlier run.
+    pub(super) resumed: u64,
+    /// Rows with the outcome of an equal request.
     pub(super) reused: u64,
     /// Answers that were cut off at their token limit.
     pub(super) truncated: u64,
@@ -126,6 +128,7 @@ packed!(Totals {
     rows,
     succeeded,
     failed,
+    resumed,
     reused,
     truncated,
     truncated_empty,
@@ -184,6 +187,7 @@ impl Totals {
         if let Some(url) = self.urls.get_mut(&outcome.url) {
             url.add(outcome);
         }
+        self.reused += u64::from(outcome.reused);
         if outcome.batch.is_some() {
             self.batch.add(charge);
         } else if outcome.attempts > 0 {
@@ -202,17 +206,17 @@ impl Totals {
             self.errors.entry(error.code).or_default().add(outcome, error);
         } else {
             self.succeeded += 1;
-            self.reused += u64::from(charge.reused);
+            self.resumed += u64::from(charge.resumed);
             if let Some(body) = &outcome.body {
                 self.look_into(body);
             }
             // The service does not say when it began to work on a row of a batch.
-            if outcome.batch.is_none() {
+            if outcome.batch.is_none() && !outcome.reused {
                 self.latency.add(outcome.latency_ms);
             }
         }
-        // An earlier run sent the requests of a reused row.
-        if !charge.reused && outcome.batch.is_none() {
+        // An earlier run sent the requests of a resumed row.
+        if !charge.resumed && outcome.batch.is_none() {
             self.http.add(outcome);
         }
     }
@@ -305,7 +309,7 @@ impl MoneyTotals {
         self.wasted.add(charge.wasted);
         self.at_risk.add(charge.at_risk);
         self.add_cache(charge.cache);
-        if charge.reused {
+        if charge.resumed {
             self.resumed.add(charge.paid);
             self.resumed.add(charge.wasted);
         }

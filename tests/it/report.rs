@@ -150,7 +150,7 @@ fn output_and_error_file_make_one_report() {
     let document = report(&home, &["output.jsonl", "errors.jsonl"]);
     assert_eq!(
         document["rows"],
-        json!({"total": 6, "succeeded": 3, "failed": 3, "pending": 0, "truncated": 1, "truncated_empty": 0, "fenced": 0})
+        json!({"total": 6, "succeeded": 3, "failed": 3, "pending": 0, "truncated": 1, "truncated_empty": 0, "fenced": 0, "reused": 0})
     );
     assert_eq!(
         document["tokens"],

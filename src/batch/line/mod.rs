@@ -31,6 +31,8 @@ pub(crate) struct ResultLine<'a> {
     pub body: Option<&'a str>,
     /// The usage that the body reports. A failed row has one only if it was billed.
     pub usage: Option<Usage>,
+    /// llbatch wrote the line for a row whose request was not sent.
+    pub reused: bool,
 }
 
 /// The reason why a line cannot be read.
@@ -64,11 +66,13 @@ impl From<NotJson> for LineError {
 pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| LineError::NotJson(error.valid_up_to() + 1))?;
     let (mut custom_id, mut error, mut response) = (None, None, Response::default());
+    let mut reused = false;
     let mut scanner = Scanner::new(text);
     scanner.members(|scanner, key| {
         match &*name(key)? {
             "custom_id" => custom_id = Some(value(scanner)?),
             "error" => error = Some(value(scanner)?),
+            "reused" => reused = value(scanner)? == "true",
             "response" if scanner.peek() == Some(b'{') => response = Response::read(scanner)?,
             // If members share a name, the last one counts, even if it is empty.
             "response" => {
@@ -81,7 +85,7 @@ pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     })?;
     scanner.end()?;
     let id = custom_id.and_then(id).ok_or(LineError::NoId)?;
-    Ok(response.judge(id, error.filter(|error| says_something(error))))
+    Ok(ResultLine { reused, ..response.judge(id, error.filter(|error| says_something(error))) })
 }
 
 /// Returns a line whose `response.body` is a JSON string with the object in it, with the object in its place. `body` is the
@@ -182,6 +186,7 @@ impl<'a> Response<'a> {
                 status: status.or(Some(200)),
                 body,
                 usage,
+                reused: false,
             };
         }
         let answered = matches!(status, Some(200..=299)) || (status.is_none() && completion);
@@ -189,11 +194,19 @@ impl<'a> Response<'a> {
             let flaw = flaw.unwrap_or(AnswerFlaw::Shape("with an empty body"));
             let (fault, message) = flaw_of(&flaw, status.unwrap_or(200), body.unwrap_or_default());
             let error = Some(RowError { code: code_of(fault), message });
-            return ResultLine { id, error, also_failed: false, status: status.or(Some(200)), body, usage };
+            return ResultLine {
+                id,
+                error,
+                also_failed: false,
+                status: status.or(Some(200)),
+                body,
+                usage,
+                reused: false,
+            };
         }
         let error = words::row_error(status.filter(|status| !(200..300).contains(status)), &said(error, body));
         let billed = usage.filter(|_| matches!(status, None | Some(200..=299)));
-        ResultLine { id, error: Some(error), also_failed: false, status, body, usage: billed }
+        ResultLine { id, error: Some(error), also_failed: false, status, body, usage: billed, reused: false }
     }
 }
 

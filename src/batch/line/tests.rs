@@ -30,6 +30,7 @@ fn answers_are_found_in_every_dress() {
             status: Some(200),
             body: Some(BODY),
             usage: USAGE,
+            reused: false,
         };
         assert_eq!(result, expected, "{line}");
     }

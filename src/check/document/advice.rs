@@ -1,6 +1,9 @@
 //! Conclusions from a forecast, in sentences.
 
+use super::super::quote::{PriceBasis, Quote};
+use super::super::repeats::Repeats;
 use super::CheckedModel;
+use crate::outcome::Transport;
 use crate::price::{BatchTerms, Nanos, PriceTable, Spelling};
 use crate::request::Endpoint;
 use crate::text;
@@ -28,6 +31,22 @@ pub(super) fn advice(models: &[CheckedModel], table: &PriceTable, endpoint: Endp
     let bound = unbounded(models).filter(|_| endpoint.has_max_tokens());
     let others = [only, both(refused), both(undiscounted), unpriced(models, table), bound];
     both(saving).into_iter().chain(near_limit).chain(others.into_iter().flatten()).collect()
+}
+
+/// Says how many of `rows` rows repeat, what `--dedupe` would save, and whether they may be samples.
+pub(super) fn repeat_advice(mut repeats: Repeats, rows: u64, basis: PriceBasis<'_>) -> Vec<String> {
+    if repeats.count() == 0 {
+        return Vec::new();
+    }
+    let quote = Quote::of(std::mem::take(&mut repeats.saved), basis, Transport::Realtime);
+    let saving = format!(
+        "{} of {} {} an earlier request: --dedupe sends each once and saves {} in real time",
+        text::count(repeats.count()),
+        text::plural(rows, "row"),
+        text::agree(repeats.count(), "repeats", "repeat"),
+        quote.shown()
+    );
+    std::iter::once(saving).chain(repeats.doubt()).collect()
 }
 
 /// Finds the one spelling of all amounts.

@@ -8,14 +8,15 @@ use serde::Serialize;
 use super::estimate::{ModelEstimate, RowInspector, SummedRows};
 use super::groups::ProblemGroups;
 use super::pass::{Checked, Pass};
-use super::quote::{Counting, ModelCost, answer_limit};
+use super::quote::{Counting, ModelCost, PriceBasis, answer_limit};
 use super::range::CostRange;
+use super::repeats::Repeats;
 use super::route::Route;
 use crate::error::{Exit, Result};
 use crate::input::Shard;
 use crate::price::{BatchTerms, Nanos, PriceEntry, PriceTable};
-use crate::request::{Endpoint, Problem};
-use advice::advice;
+use crate::request::{Endpoint, KeyMaker, Problem};
+use advice::{advice, repeat_advice};
 
 /// The document of `check --json` (contract).
 #[derive(Debug, Serialize)]
@@ -38,6 +39,8 @@ pub struct CheckDocument {
     tokens: CheckTokens,
     cost: CheckCost,
     models: Vec<CheckedModel>,
+    /// Rows that make the same request as an earlier one.
+    repeated_rows: u64,
     /// Batches that the good rows make.
     pub batches: u64,
     /// Conclusions, in sentences.
@@ -120,15 +123,20 @@ impl CheckDocument {
     /// An input that cannot be read; problems of rows are in the document.
     pub fn of(pass: &Pass<'_>, table: &PriceTable, counting: &Counting<'_>) -> Result<Self> {
         let inspector = RowInspector::new(pass.inputs.total_bytes().unwrap_or(0), counting.estimator, table);
-        let SummedRows { checked, estimate, .. } =
-            SummedRows::of(&Pass { table: Some(table), ..*pass }, &inspector, &|_| true)?;
+        // Requests of one input are compared, so its service does not matter.
+        let keys = KeyMaker::new("");
+        let pass = Pass { table: Some(table), keys: Some(&keys), ..*pass };
+        let SummedRows { checked, estimate, .. } = SummedRows::of(&pass, &inspector, &|_| true)?;
+        let repeats = Repeats::find(&pass, &checked, &keys, &inspector, None)?;
         let found = estimate.models();
         let models = found.iter().map(|(name, model)| {
             let text_tokens = counting.factors.apply(name, model.prompt_tokens());
             CheckedModel::new(name, model, text_tokens, table.get(name))
         });
         let shard = pass.inputs.chosen().shard();
-        let document = Self::new(checked, models.collect(), table, pass.builder.endpoint());
+        let mut document = Self::new(checked, models.collect(), table, pass.builder.endpoint());
+        document.repeated_rows = repeats.count();
+        document.advice.extend(repeat_advice(repeats, document.rows, PriceBasis { table, counting }));
         Ok(Self { shard, total_rows: shard.and(document.total_rows), ..document })
     }
 
@@ -155,6 +163,7 @@ impl CheckDocument {
             },
             cost: CheckCost::of(&models, endpoint),
             batches: models.iter().map(|model| model.batches).sum(),
+            repeated_rows: 0,
             advice: advice(&models, table, endpoint),
             endpoint,
             models,

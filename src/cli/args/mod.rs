@@ -71,7 +71,7 @@ pub struct ResultArgs {
 
 impl ColumnArgs {
     const fn resolve(&self) -> MoreColumns {
-        MoreColumns { unpacked: self.unpack, usage: self.usage_columns }
+        MoreColumns { unpacked: self.unpack, usage: self.usage_columns, reused: false }
     }
 
     /// The first flag that was given.
@@ -215,6 +215,14 @@ impl LockArgs {
     pub fn wait(&self, until: Option<Deadline>) -> LockWait {
         if self.wait_lock { LockWait::until(until) } else { LockWait::Now }
     }
+}
+
+/// Requests that are equal to others.
+#[derive(Debug, Args)]
+pub struct OnceArgs {
+    /// Send rows with the same request once; the others get its outcome, marked `reused`, at no cost
+    #[arg(long, help_heading = "Cost")]
+    pub dedupe: bool,
 }
 
 /// Limits of the cost.

@@ -78,6 +78,8 @@ pub fn outputs(session: &Session<'_>, delivery: &Delivery) -> Result<Outputs> {
         same_input(session)?;
     }
     let columns = || RecordColumns::of(&session.inputs()?, &session.spec.params);
+    let mut delivery = delivery.clone();
+    delivery.form.more.reused |= session.spec.dedupe;
     delivery.open(&session.spec.inputs, columns, session.ctx)
 }
 

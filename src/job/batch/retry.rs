@@ -235,7 +235,15 @@ pub fn account_lost(session: &Session<'_>) -> Result<()> {
     let table = Some(&session.ctx.settings.prices);
     let found = rows.check(
         None,
-        Checking { service: &session.spec.service, listed: 0, table, fields: false, clean: None, keep_in: None },
+        Checking {
+            service: &session.spec.service,
+            listed: 0,
+            table,
+            fields: false,
+            keys: None,
+            clean: None,
+            keep_in: None,
+        },
     )?;
     let same_input = found.has_requests(session.spec.content.as_deref()).unwrap_or(true);
     LostRows { rows, awaited: &awaited, same_input }.account(&mut db, session.ctx)?;
@@ -262,6 +270,7 @@ pub(super) fn same_input(session: &Session<'_>) -> Result<()> {
         listed: 0,
         table: None,
         fields: false,
+        keys: None,
         clean: None,
         keep_in: None,
     };

@@ -129,6 +129,16 @@ impl OrderedWriter {
         }
     }
 
+    /// Notes that an outcome was committed to the database, from where it is read in its turn.
+    pub fn note(&mut self, row: u64) {
+        self.done.insert(row);
+    }
+
+    /// Tests whether an outcome of `row` is in the database.
+    pub fn is_done(&self, row: u64) -> bool {
+        self.done.contains(row)
+    }
+
     /// Writes every row whose turn has come.
     pub fn advance(&mut self, stored: &dyn StoredOutcomes, cost: &mut CostOf<'_>) -> Result<()> {
         while self.done.contains(self.next) {

@@ -155,6 +155,9 @@ fn head(outcome: &Outcome, place: Option<BodyPlace>) -> u32 {
     if outcome.url > 0 {
         bytes.extend([3, u64::from(outcome.url)].into_iter().flat_map(u64::to_le_bytes));
     }
+    if outcome.reused {
+        bytes.push(1);
+    }
     crc32fast::hash(&bytes)
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::retired::{RETIRED, TRIED};
 use crate::error::Result;
 use crate::outcome::{Outcome, Usage};
+use crate::row_set::RowSet;
 use crate::store::JobDb;
 
 impl JobDb {
@@ -32,7 +33,9 @@ impl JobDb {
     /// Drops the claim, once every row that was sent has its outcome. It is committed with the open group.
     pub fn release(&mut self) -> Result<()> {
         self.begin()?;
-        self.run(|db| db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried;"))?;
+        self.run(|db| {
+            db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried; DELETE FROM follower;")
+        })?;
         Ok(())
     }
 
@@ -96,22 +99,26 @@ impl JobDb {
         self.commit(false)
     }
 
-    /// The claimed rows without an outcome, at most `limit`: they were in flight when the last process died.
+    /// The claimed rows without an outcome, at most `limit`: they were in flight when the last process died. Rows that wait
+    /// for their leader were not.
     pub fn unanswered(&self, limit: usize) -> Result<Vec<u64>> {
         let claimed = self.claimed()?;
+        let mut waiting = RowSet::default();
+        self.each_waiting(|row| _ = waiting.insert(row))?;
         let mut rows = Vec::new();
         let mut expected = 1;
-        self.each_fingerprint(|row, _, _| {
-            while expected < row && expected <= claimed && rows.len() < limit {
+        let mut missing = |expected: u64| {
+            if !waiting.contains(expected) {
                 rows.push(expected);
-                expected += 1;
             }
+            rows.len() < limit
+        };
+        self.each_fingerprint(|row, _, _| {
+            (expected..row.min(claimed + 1)).all(&mut missing);
             expected = row + 1;
         })?;
-        while expected <= claimed && rows.len() < limit {
-            rows.push(expected);
-            expected += 1;
-        }
+        (expected..=claimed).all(&mut missing);
+        rows.truncate(limit);
         Ok(rows)
     }
 }

@@ -22,7 +22,9 @@ const FEW: usize = 20;
 #[derive(Debug, Clone, Copy)]
 struct DamagedAnswer {
     row: u64,
-    /// It was on the disk once: a power cut does not explain the damage.
+    /// The end of its body in the log.
+    end: Option<u64>,
+    /// It was paid for, and on the disk once: a power cut does not explain the damage.
     synced: bool,
 }
 
@@ -51,7 +53,7 @@ impl JobDb {
         for DamagedAnswer { row, .. } in &damaged {
             self.run(|db| {
                 db.execute(
-                    &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1"),
+                    &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND reused IS NULL"),
                     [row.cast_signed()],
                 )?;
                 db.execute("DELETE FROM outcome WHERE row = ?1", [row.cast_signed()])
@@ -71,11 +73,22 @@ impl JobDb {
 
     fn damaged_answers(&self) -> Result<Vec<DamagedAnswer>> {
         let synced = self.synced_log()?;
+        // The bodies of rows that follow each other lie one after the other. Those of followers lie with their leaders.
+        let mut damaged = self.damaged_among("reused IS NULL ORDER BY row")?;
+        for answer in &mut damaged {
+            answer.synced = answer.end.is_none_or(|end| end <= synced);
+        }
+        damaged.extend(self.damaged_among("reused ORDER BY at")?);
+        damaged.sort_by_key(|answer| answer.row);
+        Ok(damaged)
+    }
+
+    fn damaged_among(&self, which: &str) -> Result<Vec<DamagedAnswer>> {
         let mut log = self.log.scan();
         let mut damaged = Vec::new();
         let mut unreadable = None;
         self.run(|db| {
-            let sql = format!("SELECT row, at, len, sum, body FROM outcome WHERE {ANSWERED} ORDER BY row");
+            let sql = format!("SELECT row, at, len, sum, body FROM outcome WHERE {ANSWERED} AND {which}");
             let mut statement = db.prepare(&sql)?;
             let mut rows = statement.query(params![])?;
             while let Some(found) = rows.next()? {
@@ -84,7 +97,7 @@ impl JobDb {
                 let row = found.get::<_, i64>(0)?.cast_unsigned();
                 if let ValueRef::Text(body) = found.get_ref(4)? {
                     if !whole(body) {
-                        damaged.push(DamagedAnswer { row, synced: true });
+                        damaged.push(DamagedAnswer { row, end: None, synced: false });
                     }
                     continue;
                 }
@@ -96,7 +109,10 @@ impl JobDb {
                         unreadable = Some(error);
                         break;
                     }
-                    _ => damaged.push(DamagedAnswer { row, synced: place.at + u64::from(place.len) <= synced }),
+                    _ => {
+                        let end = Some(place.at + u64::from(place.len));
+                        damaged.push(DamagedAnswer { row, end, synced: false });
+                    }
                 }
             }
             Ok(())

@@ -5,6 +5,7 @@ mod claims;
 mod commit;
 mod create;
 mod damage;
+mod followers;
 mod outcomes;
 mod prices;
 mod retired;
@@ -21,6 +22,7 @@ use super::{AddedColumn, Job, Journal, Tables, broken, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 pub(super) use checksum::{Checksum, RowName, of_asked};
 use create::NewDb;
+pub use followers::LeaderOutcome;
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 
@@ -81,6 +83,8 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "tried", name: "wasted_reasoning", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "url", kind: "INTEGER" },
         AddedColumn { table: "set_aside", name: "url", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "reused", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "reused", kind: "INTEGER" },
     ],
 };
 
@@ -215,8 +219,8 @@ pub(super) mod tests {
 
     #[test]
     fn database_of_an_earlier_format_is_upgraded() {
-        const PARTS: [&str; 5] = ["url", "cached", "reasoning", "wasted_cached", "wasted_reasoning"];
-        let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3], PARTS[4]];
+        const PARTS: [&str; 6] = ["url", "cached", "reasoning", "wasted_cached", "wasted_reasoning", "reused"];
+        let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3], PARTS[4], PARTS[5]];
         let retired = ["prices", PARTS[1], PARTS[2], PARTS[3], PARTS[4]];
         let format_3: &[(&str, &[&str])] = &[
             ("outcome", &sums),
@@ -227,9 +231,11 @@ pub(super) mod tests {
             ("request", &["sum"]),
         ];
         let format_5: &[(&str, &[&str])] =
-            &[("outcome", &PARTS), ("set_aside", &PARTS), ("retired", &PARTS[1..]), ("tried", &PARTS[3..])];
-        let format_7: &[(&str, &[&str])] = &[("outcome", &PARTS[..1]), ("set_aside", &PARTS[..1])];
-        for (format, columns) in [(3, format_3), (5, format_5), (7, format_7)] {
+            &[("outcome", &PARTS), ("set_aside", &PARTS), ("retired", &PARTS[1..5]), ("tried", &PARTS[3..5])];
+        let later = ["url", "reused"];
+        let format_7: &[(&str, &[&str])] = &[("outcome", &later), ("set_aside", &later)];
+        let format_8: &[(&str, &[&str])] = &[("outcome", &later[1..]), ("set_aside", &later[1..])];
+        for (format, columns) in [(3, format_3), (5, format_5), (7, format_7), (8, format_8)] {
             let (dir, mut db) = db();
             let mut plain = outcome(1, 1, true);
             (plain.usage, plain.wasted) = (Some(Usage::new(10, 1)), Usage::new(1, 0));

@@ -11,7 +11,7 @@ use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 use crate::store::damaged;
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url, reused";
 
 /// Bytes of bodies that are read back at a time: some rows of usual length, a single long one.
 const MUCH: usize = 1 << 20;
@@ -48,9 +48,9 @@ struct Inserts<'db> {
 impl<'db> Inserts<'db> {
     fn prepare(db: &'db Connection, prices: u32) -> rusqlite::Result<Self> {
         // The parameters are in the order of the columns.
-        let any = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+        let any = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
         let common = "INSERT INTO outcome VALUES \
-                      (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,?,NULL,?,?,?,?,?,?,NULL,NULL,NULL,NULL,?)";
+                      (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,?,NULL,?,?,?,?,?,?,NULL,NULL,NULL,NULL,?,NULL)";
         Ok(Self { any: db.prepare_cached(any)?, common: db.prepare_cached(common)?, prices })
     }
 
@@ -108,6 +108,7 @@ impl<'db> Inserts<'db> {
                 outcome.wasted.cached.cast_signed(),
                 outcome.wasted.reasoning.cast_signed(),
                 stored_url(outcome),
+                outcome.reused.then_some(true),
             ]),
         }
     }
@@ -215,6 +216,11 @@ impl JobDb {
     /// # Errors
     /// 74 if one is damaged.
     pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
+        self.stored(from, limit)?.into_iter().map(|stored| self.verified(stored)).collect()
+    }
+
+    /// The same, without the bodies that lie in files.
+    pub(super) fn stored(&self, from: u64, limit: u32) -> Result<Vec<StoredRow>> {
         self.run(|db| {
             let sql = format!("SELECT {COLUMNS}, body FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
             let mut statement = db.prepare_cached(&sql)?;
@@ -225,20 +231,23 @@ impl JobDb {
                 && let Some(row) = rows.next()?
             {
                 let mut stored = read(row, &mut names)?;
-                stored.outcome.body = row.get::<_, Option<String>>(28)?.map(String::into_boxed_str);
+                stored.outcome.body = row.get::<_, Option<String>>(29)?.map(String::into_boxed_str);
                 let within = stored.outcome.body.as_ref().map_or(0, |body| body.len());
                 bytes += stored.place.map_or(within, |place| place.len as usize);
                 found.push(stored);
             }
             Ok(found)
-        })?
-        .into_iter()
-        .map(|stored| {
-            let (row, logged) = (stored.outcome.row, stored.place.is_some());
-            let body = stored.outcome.batch.is_none() && stored.agrees(Part::Head);
-            self.whole(stored)?.ok_or_else(|| if body { self.damaged_body(row, logged) } else { self.damaged_row(row) })
         })
-        .collect()
+    }
+
+    /// The outcome with its body.
+    ///
+    /// # Errors
+    /// 74 if a part of it is damaged.
+    pub(super) fn verified(&self, stored: StoredRow) -> Result<Outcome> {
+        let (row, logged) = (stored.outcome.row, stored.place.is_some());
+        let body = stored.outcome.batch.is_none() && stored.agrees(Part::Head);
+        self.whole(stored)?.ok_or_else(|| if body { self.damaged_body(row, logged) } else { self.damaged_row(row) })
     }
 
     /// The outcome with its body, wherever that lies. `None`: a part of it is damaged.
@@ -347,7 +356,7 @@ impl ModelNames {
     }
 }
 
-fn fingerprint(row: &Row<'_>, at: usize) -> rusqlite::Result<Fingerprint> {
+pub(super) fn fingerprint(row: &Row<'_>, at: usize) -> rusqlite::Result<Fingerprint> {
     row.get_ref(at)?
         .as_blob()
         .ok()
@@ -357,9 +366,9 @@ fn fingerprint(row: &Row<'_>, at: usize) -> rusqlite::Result<Fingerprint> {
 }
 
 /// An outcome as it is stored.
-struct StoredRow {
-    outcome: Outcome,
-    place: Option<BodyPlace>,
+pub(super) struct StoredRow {
+    pub outcome: Outcome,
+    pub place: Option<BodyPlace>,
     sum: Option<Checksum>,
 }
 
@@ -410,6 +419,7 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
         batch: row.get(17)?,
         url: row.get::<_, Option<u32>>(27)?.unwrap_or(0),
         prices: row.get::<_, Option<u32>>(18)?.unwrap_or(0),
+        reused: row.get::<_, Option<bool>>(28)?.unwrap_or(false),
     };
     Ok(StoredRow { outcome, place, sum: Checksum::read(row, 22)? })
 }

@@ -46,7 +46,7 @@ fn fetch_of_a_running_batch_exits_75() {
     let summary = home.json("s.json");
     assert_eq!(
         summary["rows"],
-        json!({"total": 4, "succeeded": 0, "failed": 2, "pending": 2, "truncated": 0, "truncated_empty": 0, "fenced": 0})
+        json!({"total": 4, "succeeded": 0, "failed": 2, "pending": 2, "truncated": 0, "truncated_empty": 0, "fenced": 0, "reused": 0})
     );
     assert_eq!((&summary["state"], &summary["exit"]["code"]), (&json!("running"), &json!(75)));
     home.at(&server.url, &["fetch", &id, "--timeout", "1s"]).code(2);
@@ -79,7 +79,7 @@ fn summary_shows_cost_and_savings() {
     assert_eq!((&summary["transport"], &summary["state"]), (&json!("batch"), &json!("partial")));
     assert_eq!(
         summary["rows"],
-        json!({"total": 5, "succeeded": 4, "failed": 1, "pending": 0, "truncated": 4, "truncated_empty": 0, "fenced": 0})
+        json!({"total": 5, "succeeded": 4, "failed": 1, "pending": 0, "truncated": 4, "truncated_empty": 0, "fenced": 0, "reused": 0})
     );
     // 4 x (10 + 16) tokens at $0.06 a million, and half of that.
     assert_eq!(summary["tokens"], json!({"prompt": 40, "completion": 64, "total": 104, "cached": 0, "reasoning": 0}));

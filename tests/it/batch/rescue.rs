@@ -43,7 +43,7 @@ fn rows_unanswered_at_the_deadline_finish_in_real_time() {
     receipt(&home, batch, realtime);
     assert_eq!(
         home.json("s.json")["rows"],
-        json!({"total": 60, "succeeded": 60, "failed": 0, "pending": 0, "truncated": 60, "truncated_empty": 0, "fenced": 0})
+        json!({"total": 60, "succeeded": 60, "failed": 0, "pending": 0, "truncated": 60, "truncated_empty": 0, "fenced": 0, "reused": 0})
     );
     // It is one job, and what is known of it stays.
     let id = home.json("s.json")["job"].as_str().unwrap().to_owned();

@@ -50,7 +50,7 @@ fn refused_request_is_never_sent_again() {
     let summary = home.json("s.json");
     assert_eq!(
         summary["rows"],
-        serde_json::json!({"total": 10, "succeeded": 1, "failed": 9, "pending": 0, "truncated": 0, "truncated_empty": 0, "fenced": 0})
+        serde_json::json!({"total": 10, "succeeded": 1, "failed": 9, "pending": 0, "truncated": 0, "truncated_empty": 0, "fenced": 0, "reused": 0})
     );
     assert_eq!(summary["exit"]["code"], 3);
     let errors = summary["errors"].as_array().unwrap();

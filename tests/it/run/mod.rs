@@ -3,6 +3,7 @@
 mod bytes;
 mod checked_answers;
 mod crash;
+mod dedupe;
 mod disk;
 mod faults;
 mod input;

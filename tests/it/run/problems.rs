@@ -121,7 +121,7 @@ fn skip_invalid_sends_the_others_and_loses_no_row() {
     assert!(summary["exit"]["next"].is_null(), "they would fail again: {}", summary["exit"]);
     assert_eq!(
         summary["rows"],
-        serde_json::json!({"total": 9, "succeeded": 2, "failed": 7, "pending": 0, "truncated": 0, "truncated_empty": 0, "fenced": 0})
+        serde_json::json!({"total": 9, "succeeded": 2, "failed": 7, "pending": 0, "truncated": 0, "truncated_empty": 0, "fenced": 0, "reused": 0})
     );
 }
 

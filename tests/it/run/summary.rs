@@ -32,7 +32,10 @@ fn summary_has_the_members_of_the_contract() {
     ] {
         assert!(summary.get(name).is_some(), "{name} is missing: {summary}");
     }
-    assert_eq!(keys(&summary["rows"]), ["total", "succeeded", "failed", "pending", "truncated", "truncated_empty"]);
+    assert_eq!(
+        keys(&summary["rows"]),
+        ["total", "succeeded", "failed", "pending", "truncated", "truncated_empty", "fenced", "reused"]
+    );
     assert_eq!(keys(&summary["tokens"]), ["prompt", "completion", "total", "cached", "reasoning"]);
     for name in ["usd", "realtime_usd", "saved_usd", "estimated", "upper_bound", "cache_saved_usd", "unpriced_models"] {
         assert!(summary["cost"].get(name).is_some(), "cost.{name} is missing: {summary}");

@@ -1,0 +1,190 @@
+//! Rows whose request an earlier row makes, found among millions in a few bytes a row.
+//!
+//! The first pass keeps 44 bits of each request's key, as for ids. Where bits come twice, a second pass compares whole
+//! keys. The first row of a key is its *leader*, the others are its *followers*. Two bits a row tell them apart, and the
+//! leader of each follower is in a file without a name.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::estimate::{Estimate, RowInspector, RowStats};
+use super::hash_buckets::HASH_BITS;
+use super::pass::{Checked, Pass};
+use super::scan;
+use crate::error::{Error, Result};
+use crate::input::Block;
+use crate::json;
+use crate::request::{Draft, KeyMaker, RequestKey};
+use crate::row_set::RowSet;
+use crate::text;
+
+/// Rows that make the same requests as earlier ones.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    followers: RowSet,
+    leaders: RowSet,
+    /// The leader of each follower, in their order. `None`: there are none, or they are not wanted.
+    file: Option<File>,
+    /// The requests of followers, which need not be sent.
+    pub saved: Estimate,
+    /// Followers that ask for another answer each time: their temperature is above 0, and they have no seed.
+    sampled: u64,
+}
+
+/// A row whose key may be that of another one.
+struct Twin {
+    row: u64,
+    key: RequestKey,
+    model: Arc<str>,
+    stats: RowStats,
+    sampled: bool,
+}
+
+/// The bits of a key that the first pass keeps.
+pub(super) fn short(key: RequestKey) -> u64 {
+    key.hash() >> (u64::BITS - HASH_BITS)
+}
+
+impl Repeats {
+    /// Finds the repeated requests among the rows that `pass` has `checked`, with keys by `keys`. Reads the inputs again
+    /// only if there are any. The file with the leaders will be in `dir`.
+    /// `None`: they are not wanted.
+    ///
+    /// # Errors
+    /// An input that cannot be read, or a file that cannot be written.
+    pub fn find(
+        pass: &Pass<'_>,
+        checked: &Checked,
+        keys: &KeyMaker,
+        inspector: &RowInspector<'_>,
+        dir: Option<&Path>,
+    ) -> Result<Self> {
+        let mut repeats = Self::default();
+        if checked.repeated.is_empty() {
+            return Ok(repeats);
+        }
+        let unwritable = |e| Error::io("a temporary file cannot be written in the state directory", e);
+        let file = dir.map(tempfile::tempfile_in).transpose().map_err(unwritable)?;
+        let mut out = file.map(BufWriter::new);
+        let mut first: HashMap<RequestKey, u64> = HashMap::new();
+        let work = |block: &Block| {
+            twins(block, pass, &|key| checked.repeated.binary_search(&short(key)).is_ok(), keys, inspector)
+        };
+        scan::scan(pass.inputs, pass.threads, &work, &mut |found: Vec<Twin>| {
+            for twin in found.into_iter().filter(|twin| checked.is_good(twin.row)) {
+                match first.entry(twin.key) {
+                    Entry::Vacant(entry) => _ = entry.insert(twin.row),
+                    Entry::Occupied(entry) => {
+                        if let Some(out) = &mut out {
+                            out.write_all(&entry.get().to_le_bytes()).map_err(unwritable)?;
+                        }
+                        repeats.leaders.insert(*entry.get());
+                        repeats.followers.insert(twin.row);
+                        repeats.sampled += u64::from(twin.sampled);
+                        repeats.saved.add(&twin.model, &twin.stats, inspector.form());
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let file = out.map(BufWriter::into_inner).transpose();
+        repeats.file = file.map_err(|e| unwritable(e.into_error()))?;
+        Ok(repeats)
+    }
+
+    /// The number of followers.
+    pub const fn count(&self) -> u64 {
+        self.followers.count()
+    }
+
+    /// Tests whether an earlier row makes the same request.
+    pub fn is_follower(&self, row: u64) -> bool {
+        self.followers.contains(row)
+    }
+
+    /// Tests whether a later row makes the same request, and no earlier one does.
+    pub fn is_leader(&self, row: u64) -> bool {
+        self.leaders.contains(row)
+    }
+
+    /// A warning, if repeats may be meant as samples.
+    pub fn doubt(&self) -> Option<String> {
+        (self.sampled > 0).then(|| {
+            format!(
+                "{} with a temperature above 0 and without a seed {} an earlier request: to get a sample for \
+                 each row, leave --dedupe out",
+                text::plural(self.sampled, "row"),
+                text::agree(self.sampled, "repeats", "repeat")
+            )
+        })
+    }
+
+    /// A reader of the followers' leaders.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn reader(&self) -> Result<LeaderReader<'_>> {
+        let open = |file: &File| {
+            let mut file = file.try_clone()?;
+            file.rewind()?;
+            Ok(BufReader::new(file))
+        };
+        let file = self.file.as_ref().map(open).transpose().map_err(unreadable)?;
+        Ok(LeaderReader { followers: &self.followers, file })
+    }
+}
+
+/// Reads the leaders of followers, row by row.
+#[derive(Debug)]
+pub struct LeaderReader<'a> {
+    followers: &'a RowSet,
+    file: Option<BufReader<File>>,
+}
+
+impl LeaderReader<'_> {
+    /// The leader of `row`, if that is a follower. It must be asked for every row, in their order.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn next(&mut self, row: u64) -> Result<Option<u64>> {
+        let Some(file) = self.file.as_mut().filter(|_| self.followers.contains(row)) else { return Ok(None) };
+        let mut number = [0; 8];
+        file.read_exact(&mut number).map_err(unreadable)?;
+        Ok(Some(u64::from_le_bytes(number)))
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::io("a temporary file of the state directory cannot be read", error)
+}
+
+/// The rows of a block whose keys are wanted.
+fn twins(
+    block: &Block,
+    pass: &Pass<'_>,
+    wanted: &dyn Fn(RequestKey) -> bool,
+    keys: &KeyMaker,
+    inspector: &RowInspector<'_>,
+) -> Vec<Twin> {
+    let mut found = Vec::new();
+    block.for_each(|record| {
+        let Some(draft) = record.ok().and_then(|record| pass.builder.draft(&record).ok()) else { return };
+        let key = keys.of(&draft);
+        if wanted(key) {
+            let (model, stats) = (pass.builder.shared(&draft.model), inspector.inspect(&draft));
+            found.push(Twin { row: draft.row, key, model, stats, sampled: is_sampled(&draft) });
+        }
+    });
+    found
+}
+
+/// Tests whether the same request gets another answer each time.
+fn is_sampled(draft: &Draft<'_>) -> bool {
+    let members = json::trusted_members(&draft.body);
+    let number = |name| json::find(&members, name).and_then(|member| member.value.parse::<f64>().ok());
+    number("temperature").is_some_and(|temperature| temperature > 0.0) && number("seed").is_none()
+}

@@ -1,0 +1,100 @@
+//! Gives leaders' outcomes to their followers, once they are on the disk.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::check::repeats::Repeats;
+use crate::error::Result;
+use crate::outcome::{Follower, Outcome};
+use crate::store::{JobDb, LeaderOutcome};
+
+/// Waiting followers that are written in one group.
+const GROUP: u32 = 1024;
+/// Leaders' outcomes that stay in memory, and bytes of their bodies: rows that follow each other often have few leaders.
+const KEPT: usize = 1024;
+const KEPT_BYTES: usize = 8 << 20;
+
+/// The followers of a run.
+pub(super) struct FanOut<'a> {
+    repeats: Option<&'a Repeats>,
+    /// Followers that arrived in this round.
+    arrived: Vec<Follower>,
+    /// Leaders that have an outcome, and whose followers may wait.
+    ready: VecDeque<u64>,
+    /// Outcomes of leaders.
+    kept: HashMap<u64, LeaderOutcome>,
+    bytes: usize,
+}
+
+/// A follower whose outcome is in the open group.
+pub(super) struct WrittenFollower {
+    pub outcome: Box<Outcome>,
+    /// The outcome has its body.
+    pub whole: bool,
+}
+
+impl<'a> FanOut<'a> {
+    /// For a run with these repeats. `None`: it sends every row.
+    pub fn new(repeats: Option<&'a Repeats>) -> Self {
+        Self { repeats, arrived: Vec::new(), ready: VecDeque::new(), kept: HashMap::new(), bytes: 0 }
+    }
+
+    /// Takes a follower that has arrived.
+    pub fn arrive(&mut self, follower: Follower) {
+        self.arrived.push(follower);
+    }
+
+    /// Notes that a row has a committed outcome.
+    pub fn answered(&mut self, row: u64) {
+        if self.repeats.is_some_and(|repeats| repeats.is_leader(row)) {
+            self.ready.push_back(row);
+        }
+    }
+
+    /// Tests whether followers have their leader's outcome and are not written.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Writes followers into the open group: those that arrived, and some that waited. A follower whose leader is not `done`
+    /// waits in the database. Returns those that were written.
+    pub fn write(&mut self, db: &mut JobDb, done: impl Fn(u64) -> bool) -> Result<Vec<WrittenFollower>> {
+        let mut followers = std::mem::take(&mut self.arrived);
+        let waiting: Vec<Follower> = followers.extract_if(.., |follower| !done(follower.leader)).collect();
+        if !waiting.is_empty() {
+            db.put_waiting(&waiting)?;
+        }
+        if let Some(leader) = self.ready.front() {
+            let waited = db.take_waiting(*leader, GROUP)?;
+            if waited.len() < GROUP as usize {
+                self.ready.pop_front();
+            }
+            followers.extend(waited);
+        }
+        let mut bytes = 0;
+        let mut written = Vec::with_capacity(followers.len());
+        for follower in followers {
+            let mut outcome = Box::new(self.outcome(db, follower)?);
+            bytes += outcome.body.as_ref().map_or(0, |body| body.len());
+            let whole = bytes <= KEPT_BYTES;
+            if !whole {
+                outcome.body = None;
+            }
+            written.push(WrittenFollower { outcome, whole });
+        }
+        Ok(written)
+    }
+
+    fn outcome(&mut self, db: &mut JobDb, follower: Follower) -> Result<Outcome> {
+        let leader = follower.leader;
+        if !self.kept.contains_key(&leader) {
+            if self.kept.len() >= KEPT || self.bytes >= KEPT_BYTES {
+                self.kept.clear();
+                self.bytes = 0;
+            }
+            let found = db.leader(leader)?;
+            self.bytes += found.bytes();
+            self.kept.insert(leader, found);
+        }
+        db.put_follower(&self.kept[&leader], follower)
+    }
+}

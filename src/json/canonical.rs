@@ -1,0 +1,197 @@
+//! Digests of JSON values: equal for equal values, however they are written.
+//!
+//! The order of an object's members, white space and escapes in strings do not count. The spelling of a number does, so
+//! that `1` and `1.0` differ. Each array and object is replaced by its digest where it ends, so no text is copied twice
+//! and depth does not matter.
+
+use std::borrow::Cow;
+
+use super::{Scanner, text};
+
+/// The digest of a value.
+type Digest = [u8; blake3::OUT_LEN];
+
+/// An array or an object whose end has not come yet.
+struct OpenValue<'a> {
+    /// Of an object: the members so far. Of an array: the elements, without names.
+    members: Vec<(Cow<'a, str>, Digest)>,
+    /// Of an object: the name whose value comes next.
+    name: Option<Cow<'a, str>>,
+    object: bool,
+}
+
+impl OpenValue<'_> {
+    /// The digest of the whole value. Members of equal names keep their order.
+    fn close(mut self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(if self.object { b"{" } else { b"[" });
+        self.members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (name, value) in &self.members {
+            if self.object {
+                hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+            }
+            hasher.update(value);
+        }
+        hasher.finalize().into()
+    }
+}
+
+/// The digest of a text that is known to be JSON. Other text has some digest too.
+pub fn digest(json: &str) -> Digest {
+    let mut scanner = Scanner::trusting(json);
+    let mut open: Vec<OpenValue<'_>> = Vec::new();
+    loop {
+        scanner.blanks();
+        let start = scanner.at();
+        let value = match scanner.peek() {
+            None => return leaf(b'?', json),
+            Some(b',' | b':') => {
+                scanner.token();
+                continue;
+            }
+            Some(bracket @ (b'{' | b'[')) => {
+                scanner.token();
+                open.push(OpenValue { members: Vec::new(), name: None, object: bracket == b'{' });
+                continue;
+            }
+            Some(b'}' | b']') => {
+                scanner.token();
+                let Some(ended) = open.pop() else { return leaf(b'?', json) };
+                ended.close()
+            }
+            Some(b'"') => {
+                scanner.token();
+                let spelled = scanner.spelled(start);
+                if let Some(OpenValue { name: name @ None, object: true, .. }) = open.last_mut() {
+                    *name = Some(text::string(spelled).unwrap_or(Cow::Borrowed(spelled)));
+                    continue;
+                }
+                // A lone surrogate has no text, so its spelling counts.
+                text::string(spelled).map_or_else(|| leaf(b'?', spelled), |text| leaf(b'"', &text))
+            }
+            Some(_) => match scanner.skip() {
+                Ok(spelled) => leaf(b'0', spelled),
+                Err(_) => return leaf(b'?', json),
+            },
+        };
+        match open.last_mut() {
+            Some(outer) => outer.members.push((outer.name.take().unwrap_or_default(), value)),
+            None => return value,
+        }
+    }
+}
+
+/// The digest of a string's text, or of a number or a word as spelled.
+fn leaf(kind: u8, text: &str) -> Digest {
+    blake3::Hasher::new().update(&[kind]).update(text.as_bytes()).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn spelling_does_not_count_and_everything_else_does() {
+        let equal = [
+            (r#"{"a":1,"b":[true,null,"x"]}"#, "{ \"b\" : [ true ,null,\n\"x\"],\t\"a\":1 }"),
+            (r#"{"caf\u00e9":"\u0061\/\n"}"#, "{\"café\":\"a/\\n\"}"),
+            (r#"[{"x":{"b":1,"a":2}},[]]"#, r#"[{"x":{"a":2,"b":1}},[ ]]"#),
+            (r#"{"a":1,"a":2}"#, r#"{ "a":1, "a":2 }"#),
+        ];
+        for (one, other) in equal {
+            assert_eq!(digest(one), digest(other), "{one} {other}");
+        }
+        let different = [
+            "1",
+            "1.0",
+            "1e0",
+            "\"1\"",
+            "[]",
+            "{}",
+            "[1]",
+            "[[1]]",
+            "[1,1]",
+            "null",
+            "\"null\"",
+            "\"\"",
+            "[\"a\",\"b\"]",
+            "[\"ab\"]",
+            "[\"b\",\"a\"]",
+            "{\"a\":\"b\"}",
+            "{\"b\":\"a\"}",
+            "{\"a\":{}}",
+            "{\"a\":[]}",
+            "{\"a\":1,\"a\":2}",
+            "{\"a\":2,\"a\":1}",
+            "{\"a\":1}",
+            "{\"a\":2}",
+            "{\"A\":1}",
+            "\"\\ud800\"",
+            "\"\\ud801\"",
+            "\"\\\\ud800\"",
+            "\"a\"",
+            "\"a \"",
+            "[\"[\"]",
+            "\"[]\"",
+            "[1,[2]]",
+            "[[1],2]",
+            "true",
+            "false",
+        ];
+        for (at, one) in different.iter().enumerate() {
+            for other in &different[..at] {
+                assert_ne!(digest(one), digest(other), "{one} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_takes_no_stack() {
+        let deep = |inner: &str| format!("{}{inner}{}", "{\"b\":[".repeat(200_000), "],\"a\":0}".repeat(200_000));
+        assert_ne!(digest(&deep("1")), digest(&deep("2")));
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a\"\\\\é\n]{0,3}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec(("[ab\"é]{0,2}", inner), 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// The same value with the members of every object in reverse.
+    fn reversed(value: &Value) -> Value {
+        match value {
+            Value::Array(values) => values.iter().map(reversed).collect(),
+            Value::Object(members) => {
+                Value::Object(members.iter().rev().map(|(name, value)| (name.clone(), reversed(value))).collect())
+            }
+            other => other.clone(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equal_values_have_equal_digests(one in json(), other in json()) {
+            let (text, other_text) = (one.to_string(), other.to_string());
+            prop_assert_eq!(digest(&text), digest(&serde_json::to_string_pretty(&reversed(&one)).unwrap()));
+            prop_assert_eq!(one == other, digest(&text) == digest(&other_text));
+        }
+
+        #[test]
+        fn nonsense_is_survived(text in "[\\[\\]{}\":,\\\\a1 \né]{0,30}") {
+            digest(&text);
+        }
+    }
+}

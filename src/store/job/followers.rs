@@ -1,0 +1,158 @@
+//! Followers: rows that get the outcome of an equal request, their leader, as soon as that is on the disk.
+
+use rusqlite::params;
+
+use super::outcomes::fingerprint;
+use crate::error::Result;
+use crate::outcome::{Follower, Outcome};
+use crate::store::JobDb;
+use crate::store::batches::BodyPlace;
+
+/// The outcome of a leader, as its followers get it.
+#[derive(Debug)]
+pub struct LeaderOutcome {
+    outcome: Outcome,
+    place: Option<BodyPlace>,
+}
+
+impl LeaderOutcome {
+    /// Bytes of its body.
+    pub fn bytes(&self) -> usize {
+        self.outcome.body.as_ref().map_or(0, |body| body.len())
+    }
+}
+
+impl JobDb {
+    /// Keeps rows whose leader has no outcome yet. They are committed with the open group.
+    pub fn put_waiting<'a>(&mut self, followers: impl IntoIterator<Item = &'a Follower>) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            let mut put =
+                db.prepare_cached("INSERT OR REPLACE INTO follower (leader, row, fp, id) VALUES (?,?,?,?)")?;
+            for Follower { row, id, fingerprint, leader } in followers {
+                put.execute(params![leader.cast_signed(), row.cast_signed(), &fingerprint.0[..], &**id])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes rows that wait for `leader`, at most `limit`, in their order. It is committed with the open group.
+    pub fn take_waiting(&mut self, leader: u64, limit: u32) -> Result<Vec<Follower>> {
+        self.begin()?;
+        self.run(|db| {
+            let found: Vec<Follower> = db
+                .prepare_cached("SELECT row, fp, id FROM follower WHERE leader = ?1 ORDER BY row LIMIT ?2")?
+                .query_map(params![leader.cast_signed(), limit], |row| {
+                    let id = row.get_ref(2)?.as_str()?.into();
+                    let fingerprint = fingerprint(row, 1)?;
+                    Ok(Follower { row: row.get::<_, i64>(0)?.cast_unsigned(), id, fingerprint, leader })
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            if let Some(last) = found.last() {
+                db.prepare_cached("DELETE FROM follower WHERE leader = ?1 AND row <= ?2")?
+                    .execute([leader.cast_signed(), last.row.cast_signed()])?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// The committed outcome of `row`, for its followers.
+    ///
+    /// # Errors
+    /// 74 if it is damaged or missing.
+    pub fn leader(&self, row: u64) -> Result<LeaderOutcome> {
+        let stored = self.stored(row, 1)?.pop().filter(|stored| stored.outcome.row == row);
+        let stored = stored.ok_or_else(|| self.damaged_row(row))?;
+        let place = stored.place;
+        Ok(LeaderOutcome { place, outcome: self.verified(stored)? })
+    }
+
+    /// Writes a leader's outcome for a follower, and returns it. Its body is not copied. It is committed with the open
+    /// group.
+    pub fn put_follower(&mut self, leader: &LeaderOutcome, follower: Follower) -> Result<Outcome> {
+        let outcome = leader.outcome.for_follower(follower);
+        self.put_joined([(&outcome, leader.place)])?;
+        Ok(outcome)
+    }
+
+    /// Calls `each` with every row that waits for its leader.
+    pub(super) fn each_waiting(&self, mut each: impl FnMut(u64)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare_cached("SELECT row FROM follower")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(row.get::<_, i64>(0)?.cast_unsigned());
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{db, outcome};
+    use super::*;
+    use crate::outcome::Fingerprint;
+
+    fn follower(row: u64, leader: u64) -> Follower {
+        Follower { row, id: format!("id-{row}").into(), fingerprint: Fingerprint([9; 16]), leader }
+    }
+
+    #[test]
+    fn follower_gets_the_outcome_and_none_of_the_cost() {
+        let (_dir, mut db) = db();
+        for (row, ok) in [(1, true), (2, false)] {
+            db.put(&outcome(row, 1, ok)).unwrap();
+        }
+        db.commit(true).unwrap();
+        assert!(db.leader(3).is_err());
+        for (row, leader) in [(3, 1), (4, 2), (5, 1)] {
+            let found = db.leader(leader).unwrap();
+            db.put_follower(&found, follower(row, leader)).unwrap();
+        }
+        db.commit(true).unwrap();
+        let rows = db.outcomes(1, 10).unwrap();
+        let leaders = [&rows[0], &rows[1], &rows[0]];
+        for (copy, leader) in rows[2..].iter().zip(leaders) {
+            assert_eq!((&copy.body, &copy.error, copy.status), (&leader.body, &leader.error, leader.status));
+            assert!(copy.reused && copy.attempts == 0 && copy.usage.is_none() && copy.at_risk == 0);
+            assert_eq!((&*copy.id, copy.fingerprint), (&*format!("id-{}", copy.row), Fingerprint([9; 16])));
+        }
+        assert!(db.drop_damaged(false).unwrap().is_empty());
+        db.set_aside(|_| true).unwrap();
+        db.settle_aside().unwrap();
+        assert_eq!(db.outcomes(1, 10).unwrap(), rows);
+    }
+
+    #[test]
+    fn waiting_follower_is_not_in_flight() {
+        let (_dir, mut db) = db();
+        let all: Vec<_> = [(2, 1), (3, 1), (5, 4), (6, 1)].map(|(row, leader)| follower(row, leader)).into();
+        db.put_waiting(&all).unwrap();
+        db.claim(7).unwrap();
+        db.commit(false).unwrap();
+        assert_eq!(db.unanswered(9).unwrap(), [1, 4, 7]);
+        assert_eq!(db.take_waiting(1, 2).unwrap(), all[..2]);
+        assert_eq!(db.take_waiting(1, 2).unwrap(), all[3..]);
+        assert_eq!(db.unanswered(9).unwrap(), [1, 2, 3, 4, 6, 7]);
+        db.release().unwrap();
+        assert!(db.take_waiting(4, 9).unwrap().is_empty());
+    }
+
+    #[test]
+    fn damaged_body_is_missed_by_every_follower() {
+        let (dir, mut db) = db();
+        db.put(&outcome(1, 1, true)).unwrap();
+        db.put(&outcome(2, 2, true)).unwrap();
+        db.commit(true).unwrap();
+        for (row, leader) in [(3, 2), (4, 1)] {
+            let found = db.leader(leader).unwrap();
+            db.put_follower(&found, follower(row, leader)).unwrap();
+        }
+        db.commit(true).unwrap();
+        std::fs::write(dir.path().join("j").join("answers.jsonl"), "{\"row\":1}\n{\"row\":?}\n").unwrap();
+        assert_eq!(db.drop_damaged(false).unwrap(), [2, 3]);
+        let retired = db.retired().unwrap();
+        assert_eq!(retired.iter().map(|retired| retired.count).sum::<u32>(), 1, "the follower has cost nothing");
+    }
+}
