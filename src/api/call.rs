@@ -15,9 +15,9 @@ use super::{Client, Reply};
 pub(super) const SMALL_CALL: Duration = Duration::from_mins(1);
 
 /// A timer that wakes this much too late: the process was stopped.
-const LATE: Duration = Duration::from_millis(500);
+pub(super) const LATE: Duration = Duration::from_millis(500);
 /// Time to read what has arrived meanwhile.
-const CATCH_UP: Duration = Duration::from_secs(3);
+pub(super) const CATCH_UP: Duration = Duration::from_secs(3);
 
 impl Client {
     /// Sends a `GET` of `path` (with its leading slash) with the key. Any status is a [`Reply`].

@@ -47,7 +47,7 @@ pub fn read(reply: &Reply) -> Answer {
     if page(reply).is_some() {
         return bad("an HTML page instead of an answer");
     }
-    if text.starts_with("data:") || text.starts_with("event:") {
+    if begins_events(text) {
         return event_stream(text, status);
     }
     if !text.starts_with('{') {
@@ -91,6 +91,15 @@ pub fn unwrapped(text: &str) -> &str {
         text = text.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
     }
     text
+}
+
+/// Returns true for the body of an event stream, whatever its type is.
+pub(super) fn holds_events(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok_and(|text| begins_events(unwrapped(text)))
+}
+
+fn begins_events(text: &str) -> bool {
+    text.starts_with("data:") || text.starts_with("event:")
 }
 
 /// Longest body of a failed response that goes into a line of results.

@@ -95,16 +95,6 @@ impl EventReader {
         Ok(None)
     }
 
-    /// The end of the stream has come. Returns the event that no empty line ended, if there is one: many servers leave the last
-    /// one out.
-    ///
-    /// # Errors
-    /// As [`Self::next`].
-    pub fn finish(&mut self) -> Result<Option<StreamEvent<'_>>, TooLong> {
-        self.push(b"\n\n");
-        self.next()
-    }
-
     fn joined(&mut self, data: EventData) -> &[u8] {
         match data {
             EventData::Line(line) => &self.bytes[line],
@@ -200,7 +190,9 @@ mod tests {
                 note(event);
             }
         }
-        while let Some(event) = reader.finish().unwrap() {
+        // The last event may lack its empty line.
+        reader.push(b"\n\n");
+        while let Some(event) = reader.next().unwrap() {
             note(event);
         }
         found

@@ -35,6 +35,7 @@ mod upload;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -99,6 +100,8 @@ pub struct Client {
     personal: HeaderMap,
     /// Permit for reading an answer beyond [`LARGE`].
     large: Arc<Semaphore>,
+    /// The service answered whole where a stream was asked for.
+    answers_whole: Arc<AtomicBool>,
     clock: Arc<Clock>,
     /// Connections for calls without a JSON body, and for storage, which must not see the default headers.
     bare: transfer::Bare,
@@ -186,6 +189,7 @@ impl Client {
             secrets,
             personal,
             large: Arc::new(Semaphore::new(1)),
+            answers_whole: Arc::default(),
             clock: Arc::default(),
             bare,
         })

@@ -151,7 +151,7 @@ impl Client {
     }
 }
 
-fn too_long(status: u16) -> Failure {
+pub(super) fn too_long(status: u16) -> Failure {
     Failure::new(Fault::BadResponse, format!("HTTP {status} with a body of more than {} MiB", MAX_BODY >> 20))
 }
 

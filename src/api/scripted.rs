@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -38,7 +39,7 @@ pub struct Scripted {
 
 impl Scripted {
     /// Starts the server. The n-th connection gets the n-th answer, byte for byte, and is closed. An empty answer hangs, and
-    /// one that ends in `<hang>` hangs after the rest. `answers` receives the base URL, for redirects.
+    /// one that ends in `<hang>` hangs after the rest. One that begins with `<late>` comes after half a second. `answers` receives the base URL, for redirects.
     pub fn start(answers: impl FnOnce(&str) -> Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -62,9 +63,14 @@ impl Scripted {
                 let Ok((mut stream, _)) = listener.accept() else { return };
                 let Some(request) = request(&stream) else { continue };
                 kept.lock().unwrap().push(request);
+                let late = answer.strip_prefix(b"<late>");
+                if late.is_some() {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                let answer = late.unwrap_or(&answer);
                 let (bytes, hangs) = match answer.strip_suffix(b"<hang>") {
                     Some(bytes) => (bytes, true),
-                    None => (&answer[..], answer.is_empty()),
+                    None => (answer, answer.is_empty()),
                 };
                 let _ = stream.write_all(bytes);
                 if hangs {

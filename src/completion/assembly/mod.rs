@@ -13,7 +13,6 @@ pub struct Assembly {
     body: Members,
     choices: Vec<StreamedChoice>,
     frame: Option<Frame>,
-    pieces: u64,
 }
 
 /// The news in the data of an event.
@@ -77,7 +76,6 @@ impl Assembly {
     /// Takes the data of an event.
     pub fn push(&mut self, data: &str) -> Chunk {
         if self.continues(data) {
-            self.pieces += 1;
             return Chunk::Piece;
         }
         self.frame = None;
@@ -106,21 +104,12 @@ impl Assembly {
                 self.frame = Some(Frame { before, behind, choice: place, part });
             }
         }
-        if count == 0 {
-            return Chunk::Other;
-        }
-        self.pieces += 1;
-        Chunk::Piece
+        if count == 0 { Chunk::Other } else { Chunk::Piece }
     }
 
-    /// The number of chunks that carried a piece of an answer.
-    pub const fn pieces(&self) -> u64 {
-        self.pieces
-    }
-
-    /// Returns true if every choice that has begun has ended.
-    pub fn has_ended(&self) -> bool {
-        !self.choices.is_empty() && self.choices.iter().all(|choice| choice.members.says("finish_reason"))
+    /// Returns true if at least so many choices have begun, and each of them has ended.
+    pub fn has_ended(&self, choices: usize) -> bool {
+        self.choices.len() >= choices.max(1) && self.choices.iter().all(|choice| choice.members.says("finish_reason"))
     }
 
     /// The body. `None`: no choice has begun.

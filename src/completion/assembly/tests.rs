@@ -12,7 +12,7 @@ fn chunk(choice: &str) -> String {
 fn whole(chunks: &[String]) -> (Vec<Chunk>, bool, Option<String>) {
     let mut assembly = Assembly::default();
     let news = chunks.iter().map(|chunk| assembly.push(chunk)).collect();
-    (news, assembly.has_ended(), assembly.into_body())
+    (news, assembly.has_ended(1), assembly.into_body())
 }
 
 #[test]

@@ -1,0 +1,184 @@
+//! A streamed answer: its events are put together as they arrive, to the reply that a whole answer would have been.
+
+mod answer;
+mod decoder;
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use tokio::time::timeout_at;
+
+use super::call::{CATCH_UP, LATE, in_time};
+use super::chat::holds_events;
+use super::error::{Failure, Fault};
+use super::limits::Limits;
+use super::response::AnyResponse;
+use super::{Client, Reply, RowAddress};
+use crate::json;
+use answer::StreamedAnswer;
+use decoder::Decoder;
+
+/// Time for the end of the body behind the last event. A body that was read to its end leaves a connection for the next row.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// The silences that a stream may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamPatience {
+    /// From the request to the first piece of the answer (`--first-token-timeout`).
+    pub first_token: Duration,
+    /// Between two pieces, or comments (`--stall-timeout`).
+    pub stall: Duration,
+    /// For an answer that comes whole, although a stream was asked for (`--request-timeout`).
+    pub whole: Duration,
+}
+
+/// The reply to a request that asked for a stream.
+#[derive(Debug)]
+pub struct StreamedReply {
+    /// The reply, as if it had come whole.
+    pub reply: Reply,
+    /// Time from the request to the first piece of the answer. `None`: the answer came whole.
+    pub first_token: Option<Duration>,
+}
+
+impl Client {
+    /// Posts a request that asks for a stream, and puts the answer together.
+    ///
+    /// # Errors
+    /// A [`Failure`] as that of [`Client::post`]; a stream that ends before its answer does is a bad response.
+    pub async fn post_streamed(
+        &self,
+        to: &RowAddress,
+        body: Bytes,
+        patience: StreamPatience,
+    ) -> Result<StreamedReply, Failure> {
+        let begun = Instant::now();
+        let late = |time: Duration, flag| {
+            Failure::new(Fault::Timeout, format!("no answer within {} s ({flag})", time.as_secs_f64()))
+        };
+        let asked = body.clone();
+        // A service that ignores the wish for a stream sends nothing before its answer is ready.
+        let (time, flag) = if self.answers_whole.load(Ordering::Relaxed) {
+            (patience.whole.max(patience.first_token), "--request-timeout")
+        } else {
+            (patience.first_token, "--first-token-timeout")
+        };
+        let response = in_time(time, pin!(self.send(to, body))).await.unwrap_or_else(|| Err(late(time, flag)))?;
+        let (status, is_answer) = (response.status(), (200..300).contains(&response.status()));
+        if is_answer && is_event_stream(response.headers()) {
+            let limits = Limits::read(status, response.headers(), SystemTime::now);
+            let (body, first_token) = StreamReading::new(&response, begun, patience).read_on(response, &asked).await?;
+            let reply = Reply { status, limits, html: false, body: self.without_key(body) };
+            return Ok(StreamedReply { reply, first_token });
+        }
+        let whole = in_time(patience.whole, pin!(self.read(response))).await;
+        let mut reply = whole.unwrap_or_else(|| Err(late(patience.whole, "--request-timeout")))?;
+        if is_answer && holds_events(&reply.body) {
+            // A proxy has taken the type off.
+            let mut answer = StreamedAnswer::new(status);
+            answer.take(&reply.body)?;
+            reply.body = answer.end(|| choices_of(&asked))?;
+        } else if is_answer {
+            self.answers_whole.store(true, Ordering::Relaxed);
+        }
+        reply.body = self.without_key(reply.body);
+        Ok(StreamedReply { reply, first_token: None })
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const NAME: &[u8] = b"text/event-stream";
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().get(..NAME.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(NAME))
+}
+
+/// The number of choices that a request asks for.
+fn choices_of(request: &[u8]) -> usize {
+    let number = |text| json::whole(json::find(&json::members(text).ok()?, "n")?.value);
+    let number = std::str::from_utf8(request).ok().and_then(number);
+    number.and_then(|number| usize::try_from(number).ok()).unwrap_or(1)
+}
+
+/// The reading of one stream.
+struct StreamReading {
+    status: u16,
+    begun: Instant,
+    patience: StreamPatience,
+    decoder: Decoder,
+    answer: StreamedAnswer,
+    first_token: Option<Duration>,
+}
+
+impl StreamReading {
+    fn new(response: &AnyResponse, begun: Instant, patience: StreamPatience) -> Self {
+        Self {
+            status: response.status(),
+            begun,
+            patience,
+            decoder: Decoder::of(response.encoding()),
+            answer: StreamedAnswer::new(response.status()),
+            first_token: None,
+        }
+    }
+
+    /// Reads the stream to its end. Returns the body of the answer, or of the error that came in its place, and the time to its
+    /// first piece. A process that was stopped meanwhile, or a machine that slept, first reads what has arrived.
+    async fn read_on(mut self, mut response: AnyResponse, asked: &[u8]) -> Result<(Bytes, Option<Duration>), Failure> {
+        let mut silent_since = self.begun;
+        let mut caught_up = self.begun;
+        while !self.answer.has_failed() {
+            let patience = match self.first_token {
+                _ if self.answer.is_done() => LAST_BYTES,
+                None => self.patience.first_token,
+                Some(_) => self.patience.stall,
+            };
+            let until = (silent_since + patience).max(caught_up);
+            let chunk = match timeout_at(until.into(), response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => break,
+                Ok(Err(_)) | Err(_) if self.answer.is_done() => break,
+                Ok(Err(error)) => return Err(Failure::broken(&*error, self.status)),
+                Err(_) if until.elapsed() > LATE => {
+                    caught_up = Instant::now() + CATCH_UP;
+                    continue;
+                }
+                Err(_) => return Err(self.too_slow(patience)),
+            };
+            self.take(&chunk)?;
+            // Comments do not begin an answer.
+            if self.first_token.is_some() || self.answer.is_done() {
+                silent_since = Instant::now();
+            }
+        }
+        let body = self.answer.end(|| choices_of(asked))?;
+        Ok((body, self.first_token))
+    }
+
+    /// Takes bytes of the body.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let (plain, decoded) = self.decoder.decoded(bytes);
+        self.answer.take(&plain)?;
+        if self.answer.has_begun() && self.first_token.is_none() {
+            self.first_token = Some(self.begun.elapsed());
+        }
+        match decoded {
+            Err(error) if !self.answer.is_done() => Err(Failure::broken(&error, self.status)),
+            _ => Ok(()),
+        }
+    }
+
+    fn too_slow(&self, patience: Duration) -> Failure {
+        let seconds = patience.as_secs_f64();
+        let what = match self.first_token {
+            None => format!("no first token within {seconds} s (--first-token-timeout)"),
+            Some(_) => format!("the stream stalled for {seconds} s (--stall-timeout)"),
+        };
+        Failure::new(Fault::Timeout, what)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+use std::io::Write;
+
+use super::*;
+use crate::api::scripted::{Scripted, answer, client};
+
+const PATIENCE: StreamPatience = StreamPatience {
+    first_token: Duration::from_millis(300),
+    stall: Duration::from_millis(300),
+    whole: Duration::from_secs(10),
+};
+const PIECE: &str = r#"data: {"choices":[{"index":0,"delta":{"content":"ab"},"finish_reason":null}]}"#;
+const END: &str = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+const WHOLE: &str = r#"{"choices":[{"index":0,"message":{"content":"abab"},"finish_reason":"stop"}]}"#;
+
+/// The reply to a stream of these bytes, with these headers.
+async fn streamed(headers: &str, body: &[u8]) -> Result<StreamedReply, Failure> {
+    let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\n{headers}\r\n");
+    let server = Scripted::of_bytes(vec![[head.as_bytes(), body].concat()]);
+    post(&client(&server.base), b"{}").await
+}
+
+async fn post(client: &Client, body: &[u8]) -> Result<StreamedReply, Failure> {
+    client.post_streamed(&client.row_address("/chat/completions"), Bytes::copy_from_slice(body), PATIENCE).await
+}
+
+fn body(streamed: &StreamedReply) -> &str {
+    std::str::from_utf8(&streamed.reply.body).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_becomes_the_answer_that_it_would_have_been() {
+    for stream in [
+        format!("{PIECE}\n\n{PIECE}\n\n{END}\n\ndata: [DONE]\n\n"),
+        format!(": hello\r\n\r\n{PIECE}\r\n\r\n{PIECE}\r\n\r\n{END}\r\n\r\ndata: [DONE]\r\n\r\n"),
+        // Without the last event, and without the empty line behind the one before.
+        format!("{PIECE}\n\n{PIECE}\n\n{END}"),
+    ] {
+        let reply = streamed("", stream.as_bytes()).await.unwrap();
+        assert_eq!(body(&reply), WHOLE, "{stream}");
+        assert!(reply.first_token.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_stream_is_read_piece_by_piece() {
+    let stream = format!("{PIECE}\n\n{PIECE}\n\n{END}\n\ndata: [DONE]\n\n");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(stream.as_bytes()).unwrap();
+    let reply = streamed("content-encoding: gzip\r\n", &gzip.finish().unwrap()).await.unwrap();
+    assert_eq!(body(&reply), WHOLE);
+    let zstd = zstd::encode_all(stream.as_bytes(), 0).unwrap();
+    let reply = streamed("content-encoding: zstd\r\n", &zstd).await.unwrap();
+    assert_eq!(body(&reply), WHOLE);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_whole_is_taken_as_it_is() {
+    let whole = answer("200 OK", "", WHOLE);
+    let late = format!("<late>{whole}");
+    let server = Scripted::start(|_| vec![late.clone(), whole, late, answer("500 No", "", "{}")]);
+    let client = client(&server.base);
+    let failure = post(&client, b"{}").await.unwrap_err();
+    assert_eq!(failure.message, "no answer within 0.3 s (--first-token-timeout)");
+    // The service is known to ignore the wish for a stream from here on, and has the time of a whole answer.
+    for _ in 0..2 {
+        let reply = post(&client, b"{}").await.unwrap();
+        assert_eq!((body(&reply), reply.first_token), (WHOLE, None));
+    }
+    assert_eq!(post(&client, b"{}").await.unwrap().reply.status, 500);
+}
+
+#[tokio::test]
+async fn a_stream_of_another_type_is_an_answer_too() {
+    let stream = format!("\u{feff}: hello\n\n{PIECE}\n\n{PIECE}\n\n{END}\n\ndata: [DONE]\n\n");
+    let of = |stream: &str| {
+        ["", "content-type: text/plain\r\n", "content-type: application/json\r\n"]
+            .map(|kind| answer("200 OK", kind, stream))
+            .to_vec()
+    };
+    let server = Scripted::start(|_| of(&stream));
+    for _ in 0..3 {
+        assert_eq!(body(&post(&client(&server.base), b"{}").await.unwrap()), WHOLE);
+    }
+    let server = Scripted::start(|_| of(&format!("{PIECE}\n\n")));
+    let failure = post(&client(&server.base), b"{}").await.unwrap_err();
+    assert_eq!(failure.message, "HTTP 200 with a stream that ends before its answer does");
+}
+
+#[tokio::test]
+async fn bytes_behind_a_compressed_stream_do_no_harm() {
+    let stream = format!("{PIECE}\n\n{PIECE}\n\n{END}\n\ndata: [DONE]\n\n");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(stream.as_bytes()).unwrap();
+    let gzip = [gzip.finish().unwrap(), b"nothing of it".to_vec()].concat();
+    assert_eq!(body(&streamed("content-encoding: gzip\r\n", &gzip).await.unwrap()), WHOLE);
+    let zstd = [zstd::encode_all(stream.as_bytes(), 0).unwrap(), b"nothing of it".to_vec()].concat();
+    assert_eq!(body(&streamed("content-encoding: zstd\r\n", &zstd).await.unwrap()), WHOLE);
+}
+
+#[tokio::test]
+async fn without_a_last_event_every_choice_must_have_come() {
+    let second = r#"data: {"choices":[{"index":1,"delta":{"content":"c"},"finish_reason":"stop"}]}"#;
+    for (rest, request, whole) in [
+        ("", r#"{"n":2}"#, false),
+        ("data: [DONE]", r#"{"n":2}"#, true),
+        (second, r#"{"n":2}"#, true),
+        ("", r#"{"n":null}"#, true),
+        ("", r#"{"messages":[{"n":2}]}"#, true),
+    ] {
+        let stream = format!("{PIECE}\n\n{END}\n\n{rest}");
+        let server = Scripted::start(|_| vec![answer("200 OK", "content-type: text/event-stream\r\n", &stream)]);
+        let reply = post(&client(&server.base), request.as_bytes()).await;
+        assert_eq!(reply.is_ok(), whole, "{rest} {request}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_process_reads_what_has_arrived() {
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n";
+    let events = [": hello", PIECE, ": hello", PIECE, END, "data: [DONE]"].map(|event| chunk(&format!("{event}\n\n")));
+    let server = Scripted::start(|_| vec![format!("<late>{head}{}0\r\n\r\n", events.concat())]);
+    let client = client(&server.base);
+    let stop = async {
+        while server.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        std::thread::sleep(Duration::from_millis(1500));
+    };
+    let (reply, ()) = tokio::join!(post(&client, b"{}"), stop);
+    assert_eq!(body(&reply.unwrap()), WHOLE);
+}
+
+#[tokio::test]
+async fn broken_streams_are_no_answers() {
+    let cases = [
+        (format!("{PIECE}\n\n"), Fault::BadResponse, "HTTP 200 with a stream that ends before its answer does"),
+        (format!("{PIECE}\n\ndata: [DONE]\n\n"), Fault::BadResponse, "HTTP 200 with a stream that ends before"),
+        (format!("{PIECE}\n\ndata: {{\"cho"), Fault::BadResponse, "HTTP 200 with a stream that ends before"),
+        (format!("{PIECE}\n\ndata: hello\n\n"), Fault::BadResponse, "HTTP 200 with an event that is no chunk"),
+        (format!("{PIECE}\n\n<hang>"), Fault::Timeout, "the stream stalled for 0.3 s"),
+        (": wait\n\n<hang>".to_owned(), Fault::Timeout, "no first token within 0.3 s"),
+        (format!("{PIECE}\n\ndata: [1"), Fault::BadResponse, "HTTP 200 with a stream that ends before"),
+    ];
+    for (stream, fault, words) in cases {
+        let failure = streamed("", stream.as_bytes()).await.unwrap_err();
+        assert!(failure.fault == fault && failure.message.starts_with(words), "{stream}: {failure:?}");
+    }
+    let cut = streamed("content-length: 9999\r\n", format!("{PIECE}\n\n").as_bytes()).await.unwrap_err();
+    assert!(cut.message.starts_with("the answer was cut off"), "{cut:?}");
+}
+
+#[tokio::test]
+async fn an_error_in_a_stream_is_the_reply() {
+    for stream in [
+        format!("{PIECE}\n\ndata: {{\"error\":{{\"message\":\"busy\",\"code\":503}}}}\n\n<hang>"),
+        "event: error\ndata: {\"error\":{\"message\":\"busy\",\"code\":503}}\n\n<hang>".to_owned(),
+        // Without the empty line behind it.
+        format!("{PIECE}\n\ndata: {{\"error\":{{\"message\":\"busy\",\"code\":503}}}}"),
+        "event: error\ndata: {\"error\":{\"message\":\"busy\",\"code\":503}}\n".to_owned(),
+    ] {
+        let reply = streamed("", stream.as_bytes()).await.unwrap();
+        assert_eq!(body(&reply), r#"{"error":{"message":"busy","code":503}}"#);
+    }
+}
