@@ -269,6 +269,8 @@ pub struct Outcome {
     pub refused: u32,
     /// Milliseconds of the last attempt, from its first byte out to its last byte in. 0 for an answer of a batch.
     pub latency_ms: u32,
+    /// Milliseconds of the last attempt until the first piece of a streamed answer. `None`: it did not come as a stream.
+    pub first_token_ms: Option<u32>,
     /// Number of the batch, within its job, that this outcome came from. `None`: realtime.
     pub batch: Option<u32>,
     /// Number of the base URL, among those kept with its job, of the last attempt. 0: the service has one, or a batch answered.
@@ -310,6 +312,7 @@ impl Outcome {
             attempts: 0,
             refused: 0,
             latency_ms: 0,
+            first_token_ms: None,
             batch: None,
             url: 0,
             prices: 0,
@@ -343,6 +346,21 @@ impl Outcome {
         self.ok() && self.usage.is_none() && !self.reused
     }
 
+    /// Tokens of the answer per second, in tenths: from the first token to the last of a stream, otherwise in all the time that
+    /// the request took. `None`: the time or the tokens are unknown.
+    pub fn speed(&self) -> Option<u32> {
+        if !self.ok() || self.batch.is_some() || self.attempts == 0 {
+            return None;
+        }
+        // The time of a stream does not include its first token.
+        let (tokens, ms) = match self.first_token_ms {
+            Some(first) => (self.usage?.completion.saturating_sub(1), self.latency_ms.saturating_sub(first)),
+            None => (self.usage?.completion, self.latency_ms),
+        };
+        let tenths = tokens.saturating_mul(10_000).checked_div(ms.into()).filter(|_| tokens > 0)?;
+        Some(u32::try_from(tenths).unwrap_or(u32::MAX))
+    }
+
     /// The transport that brought this outcome.
     pub const fn transport(&self) -> Transport {
         if self.batch.is_some() { Transport::Batch } else { Transport::Realtime }
@@ -352,6 +370,25 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn speed_of_a_stream_is_that_behind_its_first_token() {
+        let answered = |completion, latency_ms, first_token_ms| Outcome {
+            error: None,
+            usage: Some(Usage::new(1, completion)),
+            attempts: 1,
+            latency_ms,
+            first_token_ms,
+            ..Outcome::unsent(1, "a".into(), "m".into(), ErrorCode::Missing, "")
+        };
+        assert_eq!(answered(101, 2_500, Some(500)).speed(), Some(500));
+        assert_eq!(answered(100, 2_000, None).speed(), Some(500));
+        // A server that gathers the answer before it sends it has no speed.
+        for unknown in [answered(100, 500, Some(500)), answered(1, 500, Some(400)), answered(0, 500, None)] {
+            assert_eq!(unknown.speed(), None, "{unknown:?}");
+        }
+        assert_eq!(Outcome { batch: Some(1), ..answered(9, 9, None) }.speed(), None);
+    }
 
     #[test]
     fn codes_are_spelled_the_same_everywhere() {

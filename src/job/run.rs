@@ -53,7 +53,7 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         Some(fields) => RecordColumns::new(fields, &source.spec.params),
         None => RecordColumns::of(&source.inputs, &source.spec.params),
     };
-    ask.delivery.form.more.reused |= source.spec.dedupe;
+    ask.delivery.form.reused |= source.spec.dedupe;
     let outputs = ask.delivery.open(&source.spec.inputs, columns, ctx)?;
     // A job that another process has finished costs nothing more.
     if !start.claimed.finished {

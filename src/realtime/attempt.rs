@@ -10,10 +10,10 @@ use super::health::RefusedRow;
 use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
 use super::upstreams::{FailureExtent, Site};
-use crate::api::Reply;
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
+use crate::api::{Reply, StreamedReply};
 use crate::completion::Truncation;
 use crate::fault::code_of;
 use crate::json;
@@ -72,7 +72,7 @@ impl RowTask {
             self.count_request();
         }
         let latency = timing.now.duration_since(sent_at);
-        self.outcome.latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
+        self.outcome.latency_ms = millis(latency);
         match read(result) {
             Tried::Answered(answer) => {
                 visit.reached();
@@ -98,12 +98,15 @@ impl RowTask {
     }
 
     /// Sends the request, and waits for the whole answer or for the pieces of a stream.
-    async fn post(&self, to: &Site) -> Result<Reply, Failure> {
+    async fn post(&mut self, to: &Site) -> Result<Reply, Failure> {
         let (Site { client, address, .. }, speed) = (to, &self.engine.options.speed);
-        match speed.stream {
-            None => client.post(address, self.body.clone(), speed.request_timeout).await,
-            Some(patience) => Ok(client.post_streamed(address, self.body.clone(), patience).await?.reply),
-        }
+        self.outcome.first_token_ms = None;
+        let Some(patience) = speed.stream else {
+            return client.post(address, self.body.clone(), speed.request_timeout).await;
+        };
+        let StreamedReply { reply, first_token } = client.post_streamed(address, self.body.clone(), patience).await?;
+        self.outcome.first_token_ms = first_token.map(millis);
+        Ok(reply)
     }
 
     fn count_request(&mut self) {
@@ -301,6 +304,10 @@ impl RowTask {
             Class::NotSent | Class::NoCapacity | Class::JobFatal => {}
         }
     }
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Reads the response to a request.

@@ -30,10 +30,11 @@ pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, st
         json!({"choices": [choice]}).to_string().into()
     });
     let latency_ms = u32::try_from(count("latency_ms").unwrap_or(0)).unwrap_or(u32::MAX);
+    let first_token_ms = count("first_token_ms").map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
     let model = cell("model").unwrap_or_default();
     let row = Outcome::unsent(number, id.as_ref().into(), model.as_ref().into(), ErrorCode::Missing, "");
     let reused = cell("reused").is_some_and(|reused| reused == "true");
-    Some(Outcome { error, body, usage, attempts, latency_ms, reused, ..row })
+    Some(Outcome { error, body, usage, attempts, latency_ms, first_token_ms, reused, ..row })
 }
 
 /// Reads row `number` from a flat JSON line. `None`: the line is not a flat result.

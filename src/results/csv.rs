@@ -99,6 +99,7 @@ impl CsvLines {
                 Cell::Words(text) => self.words(text, out),
                 Cell::Json(json) => self.json(json, true, out),
                 Cell::Integer(number) => json::write(&number, out),
+                Cell::Tenths(tenths) => json::write(&(f64::from(tenths) / 10.0), out),
                 Cell::Usd(usd) => usd_digits(usd, out),
             }
         }

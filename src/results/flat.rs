@@ -56,6 +56,7 @@ impl FlatLines {
                 Cell::Text(text) | Cell::Words(text) => json::write(text, out),
                 Cell::Json(json) => out.extend_from_slice(json.as_bytes()),
                 Cell::Integer(number) => json::write(&number, out),
+                Cell::Tenths(tenths) => json::write(&(f64::from(tenths) / 10.0), out),
                 Cell::Usd(usd) => usd_digits(usd, out),
             }
         }
@@ -113,7 +114,7 @@ mod tests {
             ),
             ..RecordColumns::default()
         };
-        let more = MoreColumns { unpacked: true, usage: false, reused: false };
+        let more = MoreColumns { unpacked: true, ..MoreColumns::default() };
         let prefix = prefix.to_owned();
         Renderer::new(&ResultOptions { prefix, more, ..ResultOptions::new(ResultFormat::Csv) }, &table)
     }
@@ -161,7 +162,7 @@ mod tests {
         assert!(error.hint.unwrap().contains("--prefix llm_"));
         assert!(unpacked("llm_", &["id", "mood"]).is_ok());
         let schema = Some(r#"{"properties": {"error": {}}}"#.to_owned());
-        let more = MoreColumns { unpacked: true, usage: false, reused: false };
+        let more = MoreColumns { unpacked: true, ..MoreColumns::default() };
         let options = ResultOptions { more, ..ResultOptions::new(ResultFormat::Csv) };
         let error = Renderer::new(&options, &RecordColumns { schema, ..RecordColumns::default() }).unwrap_err();
         assert!(error.message.contains("the property `error` has the name of a column of llbatch"), "{error}");

@@ -70,10 +70,10 @@ impl FromStr for ResultFormat {
 pub struct MoreColumns {
     /// The properties of the schema (`--unpack`).
     pub unpacked: bool,
+    /// Times of streams (`--timing`).
+    pub timing: bool,
     /// Parts of the tokens (`--usage-columns`).
     pub usage: bool,
-    /// Rows with the outcome of an equal request (`--dedupe`).
-    pub reused: bool,
 }
 
 /// The form that the user asked for.
@@ -89,13 +89,15 @@ pub struct ResultOptions {
     pub csv_raw: bool,
     /// Further columns of flat forms.
     pub more: MoreColumns,
+    /// A column says which rows have the outcome of an equal request (`--dedupe`).
+    pub reused: bool,
 }
 
 impl ResultOptions {
     /// Lines of this format without anything that the user may ask for.
     pub const fn new(format: ResultFormat) -> Self {
-        let more = MoreColumns { unpacked: false, usage: false, reused: false };
-        Self { format, flat: false, prefix: String::new(), csv_raw: false, more }
+        let more = MoreColumns { unpacked: false, timing: false, usage: false };
+        Self { format, flat: false, prefix: String::new(), csv_raw: false, more, reused: false }
     }
 
     /// Tests whether lines carry the record's own fields, that is, whether [`Renderer::render`] reads its `fields`.

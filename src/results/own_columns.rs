@@ -27,6 +27,8 @@ pub(super) enum OwnColumn {
     Attempts,
     LatencyMs,
     Error,
+    FirstTokenMs,
+    TokensPerS,
     CachedTokens,
     ReasoningTokens,
     Reused,
@@ -45,6 +47,9 @@ const REST: [(OwnColumn, &str); 7] = [
     (OwnColumn::LatencyMs, "latency_ms"),
     (OwnColumn::Error, "error"),
 ];
+/// The columns of `--timing`.
+const TIMING: [(OwnColumn, &str); 2] =
+    [(OwnColumn::FirstTokenMs, "first_token_ms"), (OwnColumn::TokensPerS, "tokens_per_s")];
 /// The columns of `--usage-columns`.
 const USAGE: [(OwnColumn, &str); 2] =
     [(OwnColumn::CachedTokens, "cached_tokens"), (OwnColumn::ReasoningTokens, "reasoning_tokens")];
@@ -83,8 +88,9 @@ impl OwnColumns {
         let has_id = has("custom_id");
         let model_field = options.prefix.is_empty() && table.model_is_own && has("model");
         let properties = if options.more.unpacked { properties(table.schema.as_deref())? } else { Vec::new() };
+        let timing: &[_] = if options.more.timing { &TIMING } else { &[] };
         let usage: &[_] = if options.more.usage { &USAGE } else { &[] };
-        let reused: &[_] = if options.more.reused { &REUSED } else { &[] };
+        let reused: &[_] = if options.reused { &REUSED } else { &[] };
         let served = |column: &OwnColumn| match column {
             OwnColumn::Id => has_id,
             OwnColumn::Model => model_field,
@@ -95,7 +101,7 @@ impl OwnColumns {
             .into_iter()
             .chain(unpacked)
             .chain(REST)
-            .chain(usage.iter().chain(reused).cloned())
+            .chain(timing.iter().chain(usage).chain(reused).cloned())
             .filter(|(column, _)| !served(column))
             .map(|(column, name)| (format!("{}{name}", options.prefix), column))
             .collect();
@@ -184,6 +190,8 @@ pub(super) enum Cell<'a> {
     Words(&'a str),
     Json(&'a str),
     Integer(u64),
+    /// A number of tenths.
+    Tenths(u32),
     Usd(Nanos),
 }
 
@@ -223,6 +231,8 @@ impl OwnCells<'_> {
             OwnColumn::LatencyMs if outcome.attempts == 0 => Cell::Empty,
             OwnColumn::LatencyMs => Cell::Integer(outcome.latency_ms.into()),
             OwnColumn::Error => self.error.as_deref().map_or(Cell::Empty, Cell::Words),
+            OwnColumn::FirstTokenMs => outcome.first_token_ms.map_or(Cell::Empty, |ms| Cell::Integer(ms.into())),
+            OwnColumn::TokensPerS => outcome.speed().map_or(Cell::Empty, Cell::Tenths),
             OwnColumn::CachedTokens => usage(|usage| usage.cached),
             OwnColumn::ReasoningTokens => usage(|usage| usage.reasoning),
             OwnColumn::Reused => Cell::Json(if outcome.reused { "true" } else { "false" }),

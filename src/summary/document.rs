@@ -43,6 +43,10 @@ pub struct Summary {
     pub models: Vec<ModelSummary>,
     /// Latency of answered rows.
     pub latency_ms: LatencySummary,
+    /// Time to the first token of streamed answers.
+    pub first_token_ms: FirstTokenSummary,
+    /// Output speed of answers that came in real time.
+    pub tokens_per_s: SpeedSummary,
     /// Base URLs, if the service has several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<UrlSummary>,
@@ -208,6 +212,28 @@ pub struct UrlSummary {
     pub latency_ms: LatencySummary,
 }
 
+/// Percentiles in milliseconds, within 1%; `None` if no answer came as a stream.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct FirstTokenSummary {
+    /// The median.
+    pub p50: Option<u32>,
+    /// Nine in ten answers began sooner.
+    pub p90: Option<u32>,
+    /// 99 in 100 answers began sooner.
+    pub p99: Option<u32>,
+}
+
+/// Percentiles in tokens per second, within 1%: of a stream behind its first token, of any other answer over its latency.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SpeedSummary {
+    /// The median.
+    pub p50: Option<f64>,
+    /// Nine in ten answers were slower.
+    pub p90: Option<f64>,
+    /// 99 in 100 answers were slower.
+    pub p99: Option<f64>,
+}
+
 /// Requests: `sent` is one per row that was tried, plus `retried`, plus `rate_limited` where the row was tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct HttpCounts {
@@ -327,6 +353,8 @@ impl Totals {
             transports: self.transport_summaries(meta.batched),
             models: self.model_summaries(meta),
             latency_ms: LatencySummary::of(&self.latency),
+            first_token_ms: FirstTokenSummary::of(&self.first_token),
+            tokens_per_s: SpeedSummary::of(&self.speed),
             urls: self.url_summaries(),
             duration_s: elapsed as f64 / 1000.0,
             http: self.http,
@@ -422,6 +450,22 @@ impl LatencySummary {
             p99: latency.percentile(99),
             max: latency.max(),
         }
+    }
+}
+
+impl FirstTokenSummary {
+    fn of(times: &Histogram) -> Self {
+        let [p50, p90, p99] = [50, 90, 99].map(|percent| times.percentile(percent));
+        Self { p50, p90, p99 }
+    }
+}
+
+impl SpeedSummary {
+    /// `speeds` are in tenths.
+    fn of(speeds: &Histogram) -> Self {
+        let [p50, p90, p99] =
+            [50, 90, 99].map(|percent| speeds.percentile(percent).map(|tenths| f64::from(tenths) / 10.0));
+        Self { p50, p90, p99 }
     }
 }
 

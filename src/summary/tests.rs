@@ -75,6 +75,8 @@ fn the_document_has_the_shape_of_the_contract() {
             "at_risk_usd": 0.000_000_777, "wasted_usd": 0.000_000_6, "resumed_usd": 0.000_000_18},
         "models": [{"model": "a", "rows": 4, "tokens": 162, "usd": 0.000_012_78, "via": "realtime"}],
         "latency_ms": {"p50": 100, "p90": 100, "p99": 100, "max": 100},
+        "first_token_ms": {"p50": null, "p90": null, "p99": null},
+        "tokens_per_s": {"p50": 10.0, "p90": 500.0, "p99": 500.0},
         "duration_s": 12.345,
         "http": {"sent": 8, "retried": 4, "rate_limited": 1},
         "errors": [{"code": "timeout", "count": 2, "example": "row-3: too late"}],
@@ -89,7 +91,7 @@ fn the_document_has_the_shape_of_the_contract() {
     let text = serde_json::to_string(&totals.summary(&meta(Exit::Ok))).unwrap();
     assert!(text.contains("\"usd\":0.00001278,"), "money keeps its exact digits: {text}");
     let keys: Vec<String> = document(&totals).as_object().unwrap().keys().cloned().collect();
-    let order = "version llbatch job name started_at transport sandbox state rows tokens cost models latency_ms duration_s http errors \
+    let order = "version llbatch job name started_at transport sandbox state rows tokens cost models latency_ms first_token_ms tokens_per_s duration_s http errors \
                  output errors_output exit";
     assert_eq!(keys.join(" "), order);
 }

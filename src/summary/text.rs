@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::document::{CostSummary, TokenCounts};
+use super::document::{CostSummary, SpeedSummary, TokenCounts};
 use super::{JobTime, Sheet, Summary};
 use crate::outcome::ErrorCode;
 use crate::price::{Nanos, Spelling};
-use crate::text::{Align, Grid, count, duration, grouped, millis, plural};
+use crate::text::{Align, Grid, count, duration, grouped, millis, plural, rate};
 
 /// Models that are listed; the others are counted.
 const MAX_MODELS: usize = 10;
@@ -55,6 +55,8 @@ impl Summary {
         self.models(said.contains(&"model"), &mut sheet);
         sheet.list("time", &self.time_parts());
         sheet.list("latency", &self.latency_parts());
+        sheet.list("1st token", &self.first_token_parts());
+        sheet.list("output", &self.speed_parts());
         sheet.list("requests", &self.http_parts());
         self.urls(&mut sheet);
         self.errors(&mut sheet);
@@ -327,6 +329,25 @@ impl Summary {
             .into_iter()
             .filter_map(|(name, ms)| ms.map(|ms| format!("{name} {}", millis(ms.into()))))
             .collect()
+    }
+
+    /// The times to the first tokens of streams.
+    fn first_token_parts(&self) -> Vec<String> {
+        let times = &self.first_token_ms;
+        let named = [("p50", times.p50), ("p90", times.p90), ("p99", times.p99)];
+        named.into_iter().filter_map(|(name, ms)| ms.map(|ms| format!("{name} {}", millis(ms.into())))).collect()
+    }
+
+    /// The output speed of streams.
+    fn speed_parts(&self) -> Vec<String> {
+        let SpeedSummary { p50: Some(p50), p90: Some(p90), p99: Some(p99) } = self.tokens_per_s else {
+            return Vec::new();
+        };
+        if self.first_token_ms.p50.is_none() {
+            return Vec::new();
+        }
+        let [p50, p90, p99] = [p50, p90, p99].map(rate);
+        vec![format!("p50 {p50}"), format!("p90 {p90}"), format!("p99 {p99} tokens/s")]
     }
 
     fn http_parts(&self) -> Vec<String> {

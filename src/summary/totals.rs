@@ -43,6 +43,10 @@ pub struct Totals {
     pub(super) latency: Histogram,
     /// The base URLs of a service that has several, by number.
     pub(super) urls: BTreeMap<u32, UrlTotals>,
+    /// Milliseconds to the first token of streamed answers.
+    pub(super) first_token: Histogram,
+    /// Speeds of answers, in tenths of a token per second.
+    pub(super) speed: Histogram,
     pub(super) http: HttpCounts,
 }
 
@@ -145,6 +149,8 @@ packed!(Totals {
     errors,
     latency,
     urls,
+    first_token,
+    speed,
     http
 });
 packed!(UrlTotals { url, rows, failed, latency });
@@ -213,6 +219,8 @@ impl Totals {
             // The service does not say when it began to work on a row of a batch.
             if outcome.batch.is_none() && !outcome.reused {
                 self.latency.add(outcome.latency_ms);
+                outcome.first_token_ms.into_iter().for_each(|ms| self.first_token.add(ms));
+                outcome.speed().into_iter().for_each(|speed| self.speed.add(speed));
             }
         }
         // An earlier run sent the requests of a resumed row.

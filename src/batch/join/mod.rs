@@ -196,6 +196,7 @@ pub fn join(
             attempts,
             refused: 0,
             latency_ms: 0,
+            first_token_ms: None,
             batch: Some(ending.batch),
             url: 0,
             prices: 0,

@@ -33,6 +33,9 @@ pub struct ColumnArgs {
     /// With --json-schema: add a column for each top-level property of the schema to flat results, csv and tsv
     #[arg(long, help_heading = "Results")]
     pub unpack: bool,
+    /// Add the columns first_token_ms (with --stream) and tokens_per_s to flat results, csv and tsv
+    #[arg(long, help_heading = "Results")]
+    pub timing: bool,
     /// Add the columns cached_tokens and reasoning_tokens to flat results, csv and tsv
     #[arg(long, help_heading = "Results")]
     pub usage_columns: bool,
@@ -71,12 +74,12 @@ pub struct ResultArgs {
 
 impl ColumnArgs {
     const fn resolve(&self) -> MoreColumns {
-        MoreColumns { unpacked: self.unpack, usage: self.usage_columns, reused: false }
+        MoreColumns { unpacked: self.unpack, timing: self.timing, usage: self.usage_columns }
     }
 
     /// The first flag that was given.
     fn given(&self) -> Option<&'static str> {
-        let flags = [("--unpack", self.unpack), ("--usage-columns", self.usage_columns)];
+        let flags = [("--unpack", self.unpack), ("--timing", self.timing), ("--usage-columns", self.usage_columns)];
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
 }
@@ -119,6 +122,7 @@ impl ResultArgs {
             prefix: self.prefix.clone(),
             csv_raw: self.csv_raw,
             more: self.columns.resolve(),
+            reused: false,
         };
         if let Some(flag) = self.columns.given().filter(|_| !form.is_flat()) {
             return Err(Error::usage(format!("{flag} adds columns to flat results, and these are not flat"))

@@ -108,9 +108,7 @@ impl DetailsFold {
         }
         if let Some(ms) = measured_latency(outcome) {
             self.latency.add(ms);
-            if let Some(speed) = (tokens * 10_000).checked_div(ms.into()).filter(|_| tokens > 0) {
-                self.speeds.add(u32::try_from(speed).unwrap_or(u32::MAX));
-            }
+            outcome.speed().into_iter().for_each(|speed| self.speeds.add(speed));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ModelDetail, ReportDetails, ReportDocument, RuleDetail, TopRow};
 use crate::price::{Nanos, ShownAmount, Spelling};
-use crate::summary::Sheet;
+use crate::summary::{Sheet, Summary};
 use crate::text::{Align, Grid, count, cut, millis};
 
 /// Ids of truncated answers in a terminal; JSON and HTML have more.
@@ -18,14 +18,15 @@ impl ReportDocument {
     /// Writes the lines of [`crate::summary::Summary::table`] and those of the report.
     pub fn table(&self, width: u16) -> String {
         // The report command succeeds even if the job that it shows failed.
-        self.summary.table(width, None, &[], |sheet| self.details.lines(self.summary.spelling(), sheet))
+        self.summary.table(width, None, &[], |sheet| self.details.lines(&self.summary, sheet))
     }
 }
 
 impl ReportDetails {
-    fn lines(&self, spelling: Spelling, sheet: &mut Sheet) {
-        self.models_at_both_prices(spelling, sheet);
-        sheet.list("speed", &self.speed_parts());
+    fn lines(&self, summary: &Summary, sheet: &mut Sheet) {
+        self.models_at_both_prices(summary.spelling(), sheet);
+        // The summary has the speed of streams.
+        sheet.list("speed", &self.speed_parts(summary.first_token_ms.p50.is_some()));
         let lengths = &self.answer_tokens;
         let named = [("p50", lengths.p50), ("p90", lengths.p90), ("p99", lengths.p99), ("max", lengths.max)];
         let mut parts: Vec<String> =
@@ -79,11 +80,11 @@ impl ReportDetails {
         rounded(|model| model.list_usd).zip(rounded(|model| model.usd)).collect()
     }
 
-    fn speed_parts(&self) -> Vec<String> {
+    fn speed_parts(&self, overall_only: bool) -> Vec<String> {
         let speed = &self.tokens_per_s;
         let mut parts = Vec::new();
         parts.extend(speed.overall.map(|overall| format!("{} tokens/s in all", rate(overall))));
-        if let (Some(p10), Some(p50), Some(p90)) = (speed.row_p10, speed.row_p50, speed.row_p90) {
+        if !overall_only && let (Some(p10), Some(p50), Some(p90)) = (speed.row_p10, speed.row_p50, speed.row_p90) {
             parts.push(format!("one answer {} tokens/s (p10 {}, p90 {})", rate(p50), rate(p10), rate(p90)));
         }
         parts

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::price::Nanos;
-use crate::report::details::{ReportDetails, ReportDocument};
+use crate::report::details::ReportDocument;
 use crate::summary::Summary;
 use crate::text;
 use crate::text::{count, plural};
@@ -43,7 +43,8 @@ pub(super) fn tiles(report: &ReportDocument) -> Vec<Tile> {
     tiles.extend(time(summary));
     tiles.extend(requests(summary));
     tiles.extend(latency(summary));
-    tiles.extend(speed(details));
+    tiles.extend(first_token(summary));
+    tiles.extend(speed(report));
     if details.truncated.count > 0 {
         let note = "answers that reached max_tokens".to_owned();
         tiles.push(Tile { bad: true, ..Tile::new("cut off", count(details.truncated.count), note) });
@@ -87,11 +88,21 @@ fn latency(summary: &Summary) -> Option<Tile> {
     Some(Tile::new("latency", p50, format!("median; p90 {p90}, p99 {p99}")))
 }
 
-fn speed(details: &ReportDetails) -> Option<Tile> {
-    let speed = &details.tokens_per_s;
-    let overall = count(speed.overall?.round() as u64);
-    let one = speed.row_p50.map(|p50| format!("; one answer {}/s", count(p50.round() as u64))).unwrap_or_default();
-    Some(Tile::new("speed", format!("{overall}/s"), format!("tokens of answers{one}")))
+fn first_token(summary: &Summary) -> Option<Tile> {
+    let times = &summary.first_token_ms;
+    let [p50, p90, p99] = [times.p50?, times.p90?, times.p99?].map(|ms| text::millis(ms.into()));
+    Some(Tile::new("first token", p50, format!("median; p90 {p90}, p99 {p99}")))
+}
+
+fn speed(report: &ReportDocument) -> Option<Tile> {
+    let (overall, one) = (report.details.tokens_per_s.overall?, &report.summary.tokens_per_s);
+    let percentiles = one.p50.zip(one.p90).zip(one.p99);
+    let one = percentiles.map(|((p50, p90), p99)| {
+        let [p50, p90, p99] = [p50, p90, p99].map(text::rate);
+        format!("; one answer {p50}/s, p90 {p90}, p99 {p99}")
+    });
+    let note = format!("tokens of answers{}", one.unwrap_or_default());
+    Some(Tile::new("speed", format!("{}/s", count(overall.round() as u64)), note))
 }
 
 fn cost(summary: &Summary) -> String {

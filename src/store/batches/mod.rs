@@ -273,12 +273,13 @@ mod tests {
         plain.usage = Some(Usage::new(7, 8));
         plain.reserve = Usage::new(9, 10);
         let mut rows = vec![plain.clone()];
-        let changes: [fn(&mut Outcome); 5] = [
+        let changes: [fn(&mut Outcome); 6] = [
             |o| o.usage = None,
             |o| o.status = Some(201),
             |o| o.wasted.completion = 3,
             |o| o.attempts = 2,
             |o| o.latency_ms = 4,
+            |o| o.first_token_ms = Some(3),
         ];
         for change in changes {
             let mut other = Outcome { row: rows.len() as u64 + 1, ..plain.clone() };

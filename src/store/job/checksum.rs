@@ -158,6 +158,9 @@ fn head(outcome: &Outcome, place: Option<BodyPlace>) -> u32 {
     if outcome.reused {
         bytes.push(1);
     }
+    if let Some(ms) = outcome.first_token_ms {
+        bytes.extend([4, u64::from(ms)].into_iter().flat_map(u64::to_le_bytes));
+    }
     crc32fast::hash(&bytes)
 }
 

@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS outcome (
     wasted_cached INTEGER,           -- the same parts of wasted_p and wasted_c
     wasted_reasoning INTEGER,
     url         INTEGER,             -- number of the base URL of the last attempt; NULL: the service has one, or a batch answered
-    reused      INTEGER              -- 1: the outcome of an equal request, for which nothing was sent; NULL: its own
+    reused      INTEGER,             -- 1: the outcome of an equal request, for which nothing was sent; NULL: its own
+    first_token_ms INTEGER           -- time to the first token of a stream; NULL: there was no stream
 ) STRICT;
 -- Old outcomes of failed rows that are being retried: each stands until there is a new one. Columns as in outcome.
 CREATE TABLE IF NOT EXISTS set_aside (
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER,
     sum INTEGER, prices INTEGER, cached INTEGER, reasoning INTEGER, wasted_cached INTEGER, wasted_reasoning INTEGER,
-    url INTEGER, reused INTEGER
+    url INTEGER, reused INTEGER, first_token_ms INTEGER
 ) STRICT;
 -- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
@@ -108,4 +109,4 @@ CREATE TABLE IF NOT EXISTS entry (
 -- The totals of a job that has ended, as the report keeps them. Every write removes them.
 CREATE TABLE IF NOT EXISTS totals (only INTEGER PRIMARY KEY CHECK (only = 1), data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 9;
+PRAGMA user_version = 10;

@@ -11,7 +11,7 @@ use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 use crate::store::damaged;
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url, reused";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url, reused, first_token_ms";
 
 /// Bytes of bodies that are read back at a time: some rows of usual length, a single long one.
 const MUCH: usize = 1 << 20;
@@ -48,9 +48,9 @@ struct Inserts<'db> {
 impl<'db> Inserts<'db> {
     fn prepare(db: &'db Connection, prices: u32) -> rusqlite::Result<Self> {
         // The parameters are in the order of the columns.
-        let any = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+        let any = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
         let common = "INSERT INTO outcome VALUES \
-                      (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,?,NULL,?,?,?,?,?,?,NULL,NULL,NULL,NULL,?,NULL)";
+                      (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,?,NULL,?,?,?,?,?,?,NULL,NULL,NULL,NULL,?,NULL,?)";
         Ok(Self { any: db.prepare_cached(any)?, common: db.prepare_cached(common)?, prices })
     }
 
@@ -76,6 +76,7 @@ impl<'db> Inserts<'db> {
                 sum,
                 prices,
                 stored_url(outcome),
+                outcome.first_token_ms,
             ]),
             _ => self.any.execute(params![
                 outcome.row.cast_signed(),
@@ -109,6 +110,7 @@ impl<'db> Inserts<'db> {
                 outcome.wasted.reasoning.cast_signed(),
                 stored_url(outcome),
                 outcome.reused.then_some(true),
+                outcome.first_token_ms,
             ]),
         }
     }
@@ -231,7 +233,7 @@ impl JobDb {
                 && let Some(row) = rows.next()?
             {
                 let mut stored = read(row, &mut names)?;
-                stored.outcome.body = row.get::<_, Option<String>>(29)?.map(String::into_boxed_str);
+                stored.outcome.body = row.get::<_, Option<String>>(30)?.map(String::into_boxed_str);
                 let within = stored.outcome.body.as_ref().map_or(0, |body| body.len());
                 bytes += stored.place.map_or(within, |place| place.len as usize);
                 found.push(stored);
@@ -416,6 +418,7 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
         attempts: row.get(14)?,
         refused: row.get(15)?,
         latency_ms: row.get(16)?,
+        first_token_ms: row.get(29)?,
         batch: row.get(17)?,
         url: row.get::<_, Option<u32>>(27)?.unwrap_or(0),
         prices: row.get::<_, Option<u32>>(18)?.unwrap_or(0),

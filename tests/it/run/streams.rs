@@ -36,6 +36,49 @@ fn streamed_results_are_those_of_whole_answers() {
 }
 
 #[test]
+fn first_tokens_and_speed_are_kept_with_the_rows() {
+    let home = Home::new();
+    home.write("in.jsonl", questions(1..=4));
+    let run = |args: &[&str]| {
+        let usual = ["run", "in.jsonl", "--sandbox", "-m", MODEL, "--stream", "--timing", "--summary", "s.json"];
+        let mut command = home.command(&[&usual[..], args].concat());
+        command.env("LLBATCH_SANDBOX", "fault=first-token=40ms,chunk-delay=4ms");
+        home.finish(command).code(0)
+    };
+    let out = run(&["-o", "out.csv"]);
+    assert!(out.stderr.contains("  1st token p50 ") && out.stderr.contains("  output    p50 "), "{}", out.stderr);
+    let summary = home.json("s.json");
+    let first = summary["first_token_ms"].clone();
+    assert!((40..5_000).contains(&first["p50"].as_u64().unwrap()), "{summary}");
+    assert!(summary["latency_ms"]["p50"].as_u64() > first["p50"].as_u64());
+    assert!(summary["tokens_per_s"]["p99"].as_f64().unwrap() > 0.0, "{summary}");
+    let table = home.read("out.csv");
+    let mut rows = csv::Reader::from_reader(table.as_bytes());
+    let mut at = |name: &str| rows.headers().unwrap().iter().position(|column| column == name).unwrap();
+    let (first_column, speed_column) = (at("first_token_ms"), at("tokens_per_s"));
+    assert_eq!(at("error") + 1, first_column);
+    for row in rows.records().map(Result::unwrap) {
+        assert!(row[first_column].parse::<u32>().unwrap() >= 40);
+        assert!(row[speed_column].parse::<f64>().unwrap() > 0.0);
+    }
+    // A resumed run, a report of the job and one of its results know them.
+    run(&["-o", "again.csv", "--resume"]);
+    assert_eq!((home.json("s.json")["first_token_ms"].clone(), home.read("again.csv")), (first.clone(), table));
+    for source in ["last", "out.csv"] {
+        let report: Value = serde_json::from_str(&home.llbatch(&["report", source, "--json"]).code(0).stdout).unwrap();
+        assert_eq!(
+            (&report["first_token_ms"], &report["tokens_per_s"]),
+            (&first, &summary["tokens_per_s"]),
+            "{source}"
+        );
+    }
+    let shown = home.llbatch(&["report", "last", "--html", "page.html"]).code(0).stdout;
+    assert!(
+        shown.contains("  1st token p50 ") && home.read("page.html").contains("<p class=\"label\">first token</p>")
+    );
+}
+
+#[test]
 fn a_stream_is_asked_for_and_resumes_without_one() {
     let recorder = Recorder::answering(|_| {
         let chunk = |rest: &str| format!("data: {{\"choices\":[{{\"index\":0,{rest}}}]}}\n\n");
