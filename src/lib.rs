@@ -34,7 +34,7 @@
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | `batch_status`, completion, json, text |
-//! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
+//! | [`sandbox`] | the built-in server, compatible with Together and `OpenAI`, written from the services' documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline, `row_set` |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, rules, outcome, tokens, price, store, deadline |

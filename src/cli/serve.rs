@@ -18,7 +18,7 @@ use crate::sandbox::{
 };
 use crate::settings::SANDBOX_ENV;
 
-/// Run a local Together-compatible server for rehearsals and tests
+/// Run a local server for rehearsals and tests, compatible with Together or OpenAI
 ///
 /// Prints its base URL on stdout and serves until interrupted. Each answer is derived from its prompt, the same every
 /// time.

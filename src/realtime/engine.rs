@@ -137,8 +137,7 @@ impl Engine {
         let paused = limiter
             .delay(now)
             .map(|delay| Paused { delay, last_failure: self.health.borrow().last_failure().unwrap_or_default() });
-        // A rate that was learned before says nothing of a service that cannot be reached.
-        let rate = limiter.rate().filter(|_| !limiter.is_outage());
+        let rate = limiter.learned_rate();
         self.shared.gauges.set_pace(PaceGauge { paused, rate, left_out: self.upstreams.left_out() });
     }
 

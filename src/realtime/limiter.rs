@@ -261,6 +261,11 @@ impl Limiter {
         self.pace.rate()
     }
 
+    /// The same for the user, once the service has shown it by a refusal or a header, and while the service can be reached.
+    pub(super) fn learned_rate(&self) -> Option<f64> {
+        self.pace.rate().filter(|_| self.pace.is_learned() && !self.is_outage())
+    }
+
     /// The delay of everyone at the moment, if it is longer than pacing takes.
     pub fn delay(&self, now: Instant) -> Option<Delay> {
         if self.breaker.is_open() {
@@ -341,6 +346,21 @@ mod tests {
             limiter.leave();
             assert_eq!(limiter.take(start, 1), Ok(()), "the end of one makes room");
         }
+    }
+
+    #[test]
+    fn rate_is_shown_once_it_is_learned_and_while_the_service_can_be_reached() {
+        let now = Instant::now();
+        let timing = Timing { sent_at: now, now, in_flight: 1 };
+        let mut limiter = Limiter::new(now, RateOptions::default());
+        assert_eq!(limiter.learned_rate(), None, "the first pace is a guess");
+        limiter.throttled(timing, Class::AboveRate, &Limits::default(), 0.5);
+        let learned = limiter.learned_rate();
+        assert!(learned.is_some());
+        limiter.failed(now, Class::NotSent);
+        assert_eq!(limiter.learned_rate(), None, "it cannot be reached");
+        limiter.succeeded(true, 0.5);
+        assert_eq!(limiter.learned_rate(), learned);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A Together-compatible server on loopback, for tests and trials.
+//! A server on loopback for tests and trials, compatible with Together or, with its dialect, `OpenAI`.
 //!
 //! It was written from public knowledge of the service, not from our client, and it imports nothing of ours. A mistake
 //! must be made twice to go unseen. An answer depends on the request alone. Faults are scripted ([`ScriptedFault`]),

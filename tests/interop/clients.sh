@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Drives the sandbox, in both dialects, with the SDKs that people test their own programs with: openai, together,
-# langchain-openai and litellm for Python, openai and together-ai for Node. Each asks at once and streamed.
+# langchain-openai and litellm for Python, openai and together-ai for Node. Each asks at once and streamed. openai-batches is
+# the SDK of OpenAI with models, files and batches.
 #
-#   tests/interop/clients.sh [PATH-TO-llbatch] [CLIENT…]     CLIENT: openai together langchain-openai litellm
-#                                                            npm:openai npm:together-ai openai-batches
+#   tests/interop/clients.sh [PATH-TO-llbatch] [CLIENT…]     CLIENT: openai openai-batches together
+#                                                            langchain-openai litellm npm:openai npm:together-ai
 #
 # Each client prints its version. One that cannot be installed is skipped, and the script says so; with
 # INTEROP_REQUIRED=1 that is a failure. Needs Python 3.10 or newer, Node 20 or newer, and their package indexes.
@@ -16,7 +17,7 @@ target=${1:-$here/../../target/debug/llbatch}
 shift || true
 [ -x "$target" ] || { echo "clients: no llbatch at $target: build it first, or name it" >&2; exit 1; }
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(openai together langchain-openai litellm npm:openai npm:together-ai)
+[ ${#clients[@]} -gt 0 ] || clients=(openai openai-batches together langchain-openai litellm npm:openai npm:together-ai)
 
 work=$(mktemp -d)
 servers=()

@@ -1,8 +1,7 @@
 //! Servers other than Together, such as llama.cpp's and gateways: what they answer, and what is said of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::support::{Home, Recorder, prompts, rows, until};
 
@@ -30,15 +29,21 @@ fn endpoint_that_a_server_lacks_is_asked_once() {
 
 #[test]
 fn killed_run_names_at_most_what_was_in_flight() {
-    let server = Recorder::answering(|_| {
-        std::thread::sleep(Duration::from_millis(200));
+    // It answers a dozen, and then no more until the run is killed.
+    let (came, killed) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (arrived, released) = (Arc::clone(&came), Arc::clone(&killed));
+    let server = Recorder::answering(move |_| {
+        if arrived.fetch_add(1, Ordering::SeqCst) >= 12 {
+            until("the kill", || released.load(Ordering::SeqCst));
+        }
         ("200 OK", String::new(), Recorder::chat("\"ok\""))
     });
     let home = home_with(&server.url, 60);
     let args = ["run", "in.jsonl", "--service", "box", "-o", "out.jsonl", "--concurrency", "4"];
     let run = home.start(home.command(&args));
-    until("a dozen answers", || server.requests().len() >= 14);
+    until("a dozen answers and four more in flight", || came.load(Ordering::SeqCst) == 16);
     run.kill();
+    killed.store(true, Ordering::SeqCst);
     let out = home.llbatch(&args).code(0);
     let named: u32 = out
         .stderr
@@ -74,12 +79,12 @@ fn unknown_price_names_the_table_of_the_service() {
 
 #[test]
 fn speed_leaves_interrupted_rows_out() {
-    let asked = Arc::new(AtomicU32::new(0));
-    let came = Arc::clone(&asked);
+    let (asked, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (came, released) = (Arc::clone(&asked), Arc::clone(&ended));
     let server = Recorder::answering(move |_| {
-        // The first row is answered; the others hang.
+        // The first row is answered; the others hang until the run has ended.
         if came.fetch_add(1, Ordering::SeqCst) > 0 {
-            std::thread::sleep(Duration::from_mins(1));
+            until("the end of the run", || released.load(Ordering::SeqCst));
         }
         ("200 OK", String::new(), Recorder::chat("\"ok\""))
     });
@@ -89,13 +94,17 @@ fn speed_leaves_interrupted_rows_out() {
     until("nine requests", || asked.load(Ordering::SeqCst) == 9);
     run.signal("INT");
     let out = run.wait().code(130).says(&["1 answered, 8 failed", "8 interrupted"]);
+    ended.store(true, Ordering::SeqCst);
     let speed = out.stderr.split_once("  time ").unwrap().1.lines().next().unwrap().to_owned();
     assert!(speed.contains("0.") && speed.ends_with("rows/s"), "one row in more than a second: {speed}");
 }
 
 #[test]
 fn list_of_another_server_names_its_own_models_only() {
-    let server = Recorder::answering(|_| {
+    let server = Recorder::answering(|request| {
+        if request.head.starts_with("POST ") {
+            return ("404 Not Found", String::new(), r#"{"error":{"message":"File Not Found"}}"#.to_owned());
+        }
         ("200 OK", String::new(), r#"{"object":"list","data":[{"id":"gemma-3-270m","object":"model"}]}"#.to_owned())
     });
     let home = home_with("http://127.0.0.1:9/v1", 1);

@@ -198,6 +198,11 @@ impl Pace {
         (self.phase != Phase::Open).then_some(self.rate)
     }
 
+    /// Returns true if the service has shown its rate, by a refusal or a header.
+    pub(super) fn is_learned(&self) -> bool {
+        !matches!(self.phase, Phase::Open | Phase::Start)
+    }
+
     /// The end of the pause that the service asked for.
     pub(super) const fn cooldown(&self) -> Instant {
         self.not_before

@@ -94,6 +94,16 @@ fn a_batch_is_a_bare_object_with_counts_and_both_files() {
 }
 
 #[test]
+fn an_answer_of_a_batch_is_the_one_of_chat() {
+    let server = start(openai()).unwrap();
+    let text = rows(&["one"]);
+    let batch = end_of(&server, &submit_rows(&server, &text));
+    let row: Value = serde_json::from_str(text.trim()).unwrap();
+    let chat = post(&server, "/v1/chat/completions", &row["body"].to_string()).json();
+    assert_eq!(lines(&server, &batch["output_file_id"])[0]["response"]["body"], chat);
+}
+
+#[test]
 fn a_body_may_be_a_text() {
     let batch = BatchConfig { body_text: true, ..openai().batch };
     let server = start(SandboxConfig { batch, ..openai() }).unwrap();
