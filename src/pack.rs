@@ -2,6 +2,7 @@
 //! version of llbatch does not misread them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 /// A value with a layout.
@@ -128,7 +129,7 @@ impl Pack for bool {
 
 impl<const N: usize> Pack for [u8; N] {
     fn layout(text: &mut String) {
-        text.push_str("bytes;");
+        let _ = write!(text, "bytes{N};");
     }
 
     fn pack(&self, bytes: &mut Vec<u8>) {
@@ -277,6 +278,7 @@ mod tests {
         let bytes = to_bytes(&sample(), "key");
         assert_eq!(from_bytes::<Sample>(&bytes, "lock"), None);
         assert_eq!(from_bytes::<Other>(&bytes, "key"), None);
+        assert_ne!(digest::<[u8; 4]>("key"), digest::<[u8; 8]>("key"));
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;

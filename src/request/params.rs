@@ -26,7 +26,9 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Transcriptions, Self::Translations];
+    /// All endpoints.
+    pub const ALL: [Self; 5] =
+        [Self::Chat, Self::Completions, Self::Embeddings, Self::Transcriptions, Self::Translations];
 
     /// Path below the base URL.
     pub const fn path(self) -> &'static str {
@@ -87,7 +89,7 @@ impl Endpoint {
     }
 
     /// The endpoint whose path `url` ends in, with or without base URL and `/v1`.
-    pub(super) fn of_url(url: &str) -> Option<Self> {
+    pub fn of_url(url: &str) -> Option<Self> {
         let path = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
         let path = path.trim_end_matches('/').strip_prefix("/v1").unwrap_or(path.trim_end_matches('/'));
         Self::ALL.into_iter().find(|endpoint| endpoint.path() == path)

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Home, Server, prompts, until};
+use crate::support::{Home, Recorder, Server, prompts, until};
 
 fn status(home: &Home, args: &[&str]) -> Value {
     let out = home.llbatch(&[&["status", "--json"], args].concat()).code(0);
@@ -115,4 +115,13 @@ fn status_without_jobs_says_how_to_make_one() {
     let home = Home::new();
     let out = home.llbatch(&["status"]).code(0).says(&["no jobs", "llbatch run"]);
     assert_eq!(out.stdout, "");
+}
+
+#[test]
+fn an_incomplete_list_of_the_service_is_not_shown_as_the_list() {
+    let list = r#"[{"id":"batch_1234567890","status":"COMPLETED"},{"id":null}]"#;
+    let recorder = Recorder::answering(|_| ("200 OK", String::new(), list.to_owned()));
+    let out = Home::new().at(&recorder.url, &["status", "--remote"]).code(0);
+    let out = out.says(&["the service's list is not complete: 1 batch could be read"]);
+    assert!(out.stdout.contains("batch_1234567890"), "{}", out.stdout);
 }

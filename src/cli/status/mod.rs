@@ -119,7 +119,12 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
             Ok(service) => {
                 trouble = status::refresh(&mut seen, store, ledger, service.remote()).err();
                 if args.remote || !foreign.is_empty() {
-                    listed = Some(status::list(service.remote())?);
+                    let list = status::list(service.remote())?;
+                    if !list.complete {
+                        let read = text::batches(list.entries.len());
+                        ctx.ui.warn(&format!("the service's list is not complete: {read} could be read"));
+                    }
+                    listed = Some(list.entries);
                 }
             }
             Err(error) if seen.is_empty() => return Err(error),

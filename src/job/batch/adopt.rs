@@ -89,6 +89,14 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
         Err(failure) if failure.fault == Fault::NotFound => return Err(unknown),
         Err(failure) => return Err(driver::error(&format!("asking about {id}"), &failure)),
     };
+    let endpoint = match &batch.endpoint {
+        None => Endpoint::default(),
+        Some(path) => Endpoint::of_url(path).ok_or_else(|| {
+            let known = Endpoint::ALL.map(Endpoint::path).join(", ");
+            Error::usage(format!("{id} is a batch of {path}, which llbatch cannot read"))
+                .hint(format!("llbatch reads batches of {known}"))
+        })?,
+    };
     let gone = || {
         Error::new(Exit::Failure, format!("the service no longer has the input of {id}"))
             .hint("without the input, llbatch cannot put the results in order")
@@ -99,17 +107,13 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
     runtime.block_on(remote.client.download(&input, spool.path(), &|_| ())).map_err(|failure| {
         if failure.fault == Fault::NotFound { gone() } else { driver::error("downloading its input", &failure) }
     })?;
-    enter(&batch, &Inputs::spooled(spool.path().to_owned(), id, Format::Jsonl), remote, ctx)
+    let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
+    enter(&batch, &Inputs::spooled(spool.path().to_owned(), id, Format::Jsonl), params, remote, ctx)
 }
 
-fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
+fn enter(batch: &Batch, inputs: &Inputs, params: Params, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
     let store = Store::open(ctx.settings.state_dir()?)?;
     let ledger = store.ledger()?;
-    let endpoint = [Endpoint::Chat, Endpoint::Transcriptions, Endpoint::Translations]
-        .into_iter()
-        .find(|e| batch.endpoint.as_deref().is_some_and(|path| path.ends_with(e.path())))
-        .unwrap_or_default();
-    let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
     let builder = RequestBuilder::new(&params)?;
     let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote, params) };
     let key = format!("{ADOPTED}{}", batch.id);

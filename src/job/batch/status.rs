@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
+use crate::api::Listing;
+use crate::api::batches::Batch;
 use crate::batch::driver::{Driver, Options};
 use crate::error::{Error, Exit, Result};
 use crate::input::Shard;
@@ -114,15 +116,14 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
     results.into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
-/// Lists all batches of the service.
+/// Lists the batches of the service, all or those that can be read.
 ///
 /// # Errors
 /// 4 or 75 if the service does not answer.
-pub fn list(remote: Remote<'_>) -> Result<Vec<crate::api::batches::Batch>> {
+pub fn list(remote: Remote<'_>) -> Result<Listing<Batch>> {
     let runtime = super::runtime()?;
     runtime
         .block_on(remote.client.batches())
-        .map(|listed| listed.entries)
         .map_err(|failure| crate::batch::driver::error("listing the service's batches", &failure))
         .map_err(
             |error: Error| if error.exit == Exit::Failure { Error { exit: Exit::TempFail, ..error } } else { error },

@@ -18,8 +18,10 @@ const SPREAD: f64 = 0.75;
 /// Time after the end of a window until the next begins: this much, and this share of its length.
 const GUARD: Duration = Duration::from_millis(300);
 const GUARD_SHARE: f64 = 0.01;
-/// After as many windows without a refusal, the next one may take more requests by this factor.
+/// After as many full windows without a refusal, the next one may take more requests by this factor.
 const QUIET: u32 = 10;
+/// A window is full with this share of its requests.
+const FULL: f64 = 0.9;
 const MORE: f64 = 1.1;
 
 /// A refusal with a long wait.
@@ -77,7 +79,7 @@ impl FixedWindowPace {
     pub(super) fn enter(&mut self, now: CountAt) -> Result<(), Instant> {
         let end = self.start.at + self.length.mul_f64(1.0 + GUARD_SHARE) + GUARD;
         if now.at >= end {
-            self.quiet += 1;
+            self.quiet += u32::from(now.count - self.start.count >= FULL * self.room);
             if self.quiet >= QUIET {
                 self.room *= MORE;
                 self.quiet = 0;
@@ -137,11 +139,14 @@ mod tests {
         let start = CountAt { at: Instant::now(), count: 0.0 };
         let refusal = WindowRefusal { at: start.at, hint: Duration::from_mins(1), pace: 10.0 };
         let mut window = FixedWindowPace::learn(start, refusal, CountAt { count: 100.0, ..start });
-        for i in 1..=QUIET {
-            assert!((window.room - 100.0).abs() < 1e-9);
-            let later = CountAt { at: start.at + Duration::from_secs(62) * i, count: 100.0 };
-            assert!(window.enter(later).is_ok());
-        }
-        assert!((window.room - 110.0).abs() < 1e-9);
+        let mut window_of = |i: u32, count: u32| {
+            let now = CountAt { at: start.at + Duration::from_secs(62) * i, count: 100.0 + f64::from(count) };
+            assert!(window.enter(now).is_ok());
+            window.room
+        };
+        assert!((1..=2 * QUIET).all(|i| (window_of(i, 89 * i) - 100.0).abs() < 1e-9), "they were never full");
+        let before = 89 * 2 * QUIET;
+        assert!((1..QUIET).all(|i| (window_of(2 * QUIET + i, before + 90 * i) - 100.0).abs() < 1e-9));
+        assert!((window_of(3 * QUIET, before + 90 * QUIET) - 110.0).abs() < 1e-9);
     }
 }

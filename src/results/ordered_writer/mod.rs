@@ -95,8 +95,11 @@ pub struct WrittenResults {
 impl WrittenResults {
     /// Makes the files appear: under their names if the results are `whole`, else as partial files beside them.
     pub fn commit(self, whole: bool) -> Result<ResultFiles> {
-        let errors = self.errors.map_or(Ok(None), |errors| errors.commit(whole))?;
         let results = self.results.commit(whole)?;
+        let errors = self.errors.map_or(Ok(None), |errors| errors.commit(whole)).map_err(|error| match &results {
+            Some(path) => error.hint(format!("{} is new and complete", path.display())),
+            None => error,
+        })?;
         Ok(ResultFiles { results, errors, summary: None, guarded: self.guarded, partial: !whole })
     }
 }

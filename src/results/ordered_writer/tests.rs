@@ -1,9 +1,11 @@
 use std::cell::Cell;
 use std::io::Write;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Mutex;
 
 use super::*;
+use crate::atomic_file::AtomicFile;
 use crate::input::{Format, Inputs};
 use crate::request::{Params, RequestBuilder};
 use crate::results::columns::RecordColumns;
@@ -94,4 +96,25 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     assert_eq!(priced.get(), 3);
     assert!(stored.asked.get() <= 3, "asked {} times", stored.asked.get());
     assert!(pieces <= 40, "written in {pieces} pieces");
+}
+
+#[test]
+fn results_are_new_though_the_file_of_errors_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (results, errors) = (dir.path().join("out.jsonl"), dir.path().join("gone/errors.jsonl"));
+    std::fs::create_dir(errors.parent().unwrap()).unwrap();
+    let target = |path: &Path| Target::File(AtomicFile::create(path, 0o600).unwrap());
+    let form = ResultOptions::new(ResultFormat::Jsonl);
+    let renderer = Renderer::new(&form, &RecordColumns::default()).unwrap();
+    let targets = ResultTargets { renderer, results: target(&results), errors: Some(target(&errors)) };
+    let mut writer = OrderedWriter::new(targets, 1, RowSet::new(1), None);
+    writer.push(Box::new(Outcome::unsent(1, "a".into(), Arc::from("m"), ErrorCode::Timeout, "late")));
+    let stored = Stored { failed: 0, asked: Cell::new(0) };
+    let mut open = || unreachable!("every row has an outcome");
+    let unanswered = Unanswered { code: ErrorCode::Budget, reason: "", open_reader: &mut open };
+    let written = writer.finish(&stored, &mut |_| None, unanswered).unwrap();
+    std::fs::remove_dir_all(errors.parent().unwrap()).unwrap();
+    let error = written.commit(true).unwrap_err();
+    assert!(results.exists(), "{error}");
+    assert_eq!(error.hint, Some(format!("{} is new and complete", results.display())));
 }

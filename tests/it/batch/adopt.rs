@@ -3,20 +3,24 @@
 use serde_json::{Value, json};
 
 use super::{POLL, status};
-use crate::support::{Answer, Home, MODEL, Server, answered, codes, post, request};
+use crate::support::{Answer, Home, MODEL, Recorder, Server, answered, codes, post, request};
 
 const KEY: &str = "authorization: Bearer any\r\n";
 
 /// A batch of `text`, made as any client would.
 fn foreign(server: &Server, text: &str) -> String {
+    foreign_at("/v1/chat/completions", server, text)
+}
+
+/// The same, of this endpoint.
+fn foreign_at(endpoint: &str, server: &Server, text: &str) -> String {
     let there: Answer =
         request(&server.address(), "POST", "/v1/files?purpose=batch-api&file_name=theirs.jsonl", KEY, "");
     assert_eq!(there.status, 302, "{}", there.body);
     let place = there.header("location").unwrap().strip_prefix("http://").unwrap();
     let (host, path) = place.split_once('/').unwrap();
     assert_eq!(request(host, "PUT", &format!("/{path}"), "", text).status, 200);
-    let body =
-        json!({"endpoint": "/v1/chat/completions", "input_file_id": there.header("x-together-file-id").unwrap()});
+    let body = json!({"endpoint": endpoint, "input_file_id": there.header("x-together-file-id").unwrap()});
     let (code, made) = post(&server.address(), "/v1/batches", Some("any"), &body.to_string());
     assert_eq!(code, 201, "{made}");
     serde_json::from_str::<Value>(&made).unwrap()["job"]["id"].as_str().unwrap().to_owned()
@@ -85,4 +89,21 @@ fn unknown_batch_id_is_a_usage_error() {
     assert_eq!(request(&server.address(), "DELETE", &format!("/v1/files/{file}"), KEY, "").status, 200);
     home.at(&server.url, &["fetch", &id]).code(1).says(&["input"]);
     assert_eq!(status(&home, &server, &[])["jobs"], json!([]), "no half of a job is left");
+}
+
+#[test]
+fn foreign_batch_of_another_endpoint_is_read_or_refused() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let line = json!({"custom_id": "a", "body": {"model": MODEL, "input": "a text"}}).to_string();
+    let id = foreign_at("/v1/embeddings", &server, &line);
+    home.at(&server.url, &[&["fetch", &id, "--wait", "-o", "out.jsonl"], &POLL[..]].concat()).code(0);
+    let row: Value = serde_json::from_str(home.read("out.jsonl").trim()).unwrap();
+    assert!(row["response"]["body"]["data"][0]["embedding"].is_array(), "{row}");
+    let unread = Recorder::answering(|_| {
+        let batch = json!({"id": "batch_1234567890", "status": "COMPLETED", "endpoint": "/v1/moderations"});
+        ("200 OK", String::new(), batch.to_string())
+    });
+    let out = Home::new().at(&unread.url, &["fetch", "batch_1234567890", "-o", "out.jsonl"]).code(2);
+    out.says(&["batch_1234567890 is a batch of /v1/moderations", "cannot read", "/embeddings"]);
+    assert_eq!(unread.count("GET"), 1, "its files are not asked for");
 }
