@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::completion::ReportedUsage;
+use crate::completion::{AnswerPlaces, ReportedUsage};
 use crate::pack::{Pack, packed};
 
 /// The way in which requests reach the service.
@@ -255,6 +255,8 @@ pub struct Outcome {
     pub status: Option<u16>,
     /// Body of the last response: JSON on a single line, otherwise the bytes of the server. `None`: no response, or not JSON.
     pub body: Option<Box<str>>,
+    /// The places of the answer's parts in `body`, if they are known since it was read. They are not stored.
+    pub places: Option<AnswerPlaces>,
     /// Usage of the answer as the service reported it.
     pub usage: Option<Usage>,
     /// Usage of responses that were paid for and discarded.
@@ -305,6 +307,7 @@ impl Outcome {
             error: Some(RowError { code, message: message.into() }),
             status: None,
             body: None,
+            places: None,
             usage: None,
             wasted: Usage::default(),
             at_risk: 0,

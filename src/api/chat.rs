@@ -1,11 +1,13 @@
 //! Reads a 200: whether it is an answer at all, and the tokens that it cost. Bodies stay raw JSON.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use super::Reply;
 use super::error::Fault;
 use super::error_body::flaw_of;
-use crate::completion::{Completion, NoCompletion, ReportedUsage};
+use crate::completion::{AnswerPlaces, Completion, NoCompletion, ReportedUsage};
 use crate::json::{is_too_deep, one_line, refusal, without_nan};
 
 /// The content of a 200.
@@ -15,6 +17,8 @@ pub enum Answer {
     Good {
         /// The body as one line of JSON.
         body: Box<str>,
+        /// The places of the answer's parts in it, if they are known.
+        places: Option<AnswerPlaces>,
         /// The tokens, if the service counted them.
         usage: Option<ReportedUsage>,
     },
@@ -59,9 +63,11 @@ pub fn read(reply: &Reply) -> Answer {
             Answer::Bad { fault: Fault::Unusable, why, body: None, usage: None }
         }
         Ok(parsed) => {
-            let body: Box<str> = one_line(text).into();
+            let line = one_line(text);
+            let places = AnswerPlaces::of(&parsed, text).filter(|_| matches!(line, Cow::Borrowed(_)));
+            let body: Box<str> = line.into();
             match parsed.flaw() {
-                None => Answer::Good { body, usage: parsed.usage() },
+                None => Answer::Good { body, places, usage: parsed.usage() },
                 Some(flaw) => {
                     let (fault, why) = flaw_of(&flaw, status, text);
                     Answer::Bad { fault, why, body: Some(body), usage: parsed.usage() }
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_live_answer_becomes_one_line_with_its_strings_untouched() {
-        let Answer::Good { body, usage } = answer(LIVE) else { panic!("not an answer") };
+        let Answer::Good { body, usage, .. } = answer(LIVE) else { panic!("not an answer") };
         assert_eq!(usage, Some(ReportedUsage { prompt: 12, completion: 3, ..ReportedUsage::default() }));
         assert!(!body.contains('\n'));
         assert!(body.contains(r#""content":"a\n b""#));

@@ -83,6 +83,11 @@ impl<'a> Choice<'a> {
         self.message().is_some_and(Message::calls_tools)
     }
 
+    /// The part of it that results show, as spelled: the content or the tool calls of a chat, else the text.
+    pub fn shown(&self) -> Option<&'a str> {
+        self.message().map_or(self.text, Message::shown)
+    }
+
     /// Its text, decoded: of a chat the content, or the text parts of it put together. `None`: it has no text.
     pub fn content_text(&self) -> Option<Cow<'a, str>> {
         let raw = match self.message() {
@@ -110,9 +115,11 @@ impl<'a> Message<'a> {
         self.content
     }
 
-    /// Its tool calls, as spelled: an array.
-    pub const fn tool_calls(&self) -> Option<&'a str> {
-        self.tool_calls
+    fn shown(&self) -> Option<&'a str> {
+        // Some servers send "" beside tool calls, and [] for no tool calls.
+        let text = self.content.filter(|content| *content != "\"\"");
+        let calls = self.tool_calls.filter(|_| self.calls_tools());
+        text.or(calls).or(self.content)
     }
 
     /// Returns true if it has tool calls that are more than an empty array.

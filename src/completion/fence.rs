@@ -15,7 +15,9 @@ pub fn is_fenced(body: &str) -> bool {
 
 /// Returns false if `json`, an answer or its text as spelled, holds no fence.
 pub fn may_be_fenced(json: &str) -> bool {
-    ["```", "~~~"].iter().any(|mark| memchr::memmem::find(json.as_bytes(), mark.as_bytes()).is_some())
+    // Most answers have neither letter, and to search for one is faster than to begin a search for three.
+    memchr::memchr2(b'`', b'~', json.as_bytes()).is_some()
+        && ["```", "~~~"].iter().any(|mark| memchr::memmem::find(json.as_bytes(), mark.as_bytes()).is_some())
 }
 
 /// The JSON inside a Markdown fence that is the whole of `text`, or `None` if there is no such fence.

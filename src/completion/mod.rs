@@ -5,6 +5,7 @@ mod assembly;
 mod choice;
 mod fence;
 mod members;
+mod places;
 mod usage;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ pub use assembly::{Assembly, Chunk};
 pub use choice::{Choice, Message};
 pub use fence::{is_fenced, may_be_fenced, unfenced};
 pub use members::NoCompletion;
+pub use places::AnswerPlaces;
 pub use usage::ReportedUsage;
 
 /// A body, looked into.

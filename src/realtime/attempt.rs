@@ -14,7 +14,7 @@ use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
 use crate::api::{Reply, StreamedReply};
-use crate::completion::Truncation;
+use crate::completion::{AnswerPlaces, Truncation};
 use crate::fault::code_of;
 use crate::json;
 use crate::outcome::{ErrorCode, RowError, Usage};
@@ -28,6 +28,7 @@ enum Tried {
 struct GoodAnswer {
     status: u16,
     body: Box<str>,
+    places: Option<AnswerPlaces>,
     usage: Option<Usage>,
     limits: Limits,
 }
@@ -134,6 +135,7 @@ impl RowTask {
         self.engine.health.borrow_mut().answered(timing.now, &self.outcome.model);
         self.outcome.status = Some(answer.status);
         self.outcome.body = Some(answer.body);
+        self.outcome.places = answer.places;
         self.outcome.usage = answer.usage;
         self.outcome.error = None;
         tracing::debug!("{}: answered in {} ms", self.outcome.id, self.outcome.latency_ms);
@@ -269,6 +271,7 @@ impl RowTask {
             self.engine.stop(Stopped::Pages(words));
         }
         self.outcome.body = failed.body;
+        self.outcome.places = None;
         again
     }
 
@@ -325,8 +328,9 @@ fn read(result: Result<Reply, Failure>) -> Tried {
         return Tried::Failed(FailedTry { failure, limits, body: json_line(&reply), billed: None, page: None });
     }
     match chat::read(&reply) {
-        Answer::Good { body, usage: tokens } => {
-            Tried::Answered(GoodAnswer { status: reply.status, body, usage: tokens.map(Usage::from), limits })
+        Answer::Good { body, places, usage: tokens } => {
+            let (status, usage) = (reply.status, tokens.map(Usage::from));
+            Tried::Answered(GoodAnswer { status, body, places, usage, limits })
         }
         Answer::Bad { fault, why, body, usage: tokens } => {
             let failure = Failure { fault, status: Some(reply.status), message: why, model_unknown: false, wait: None };

@@ -1,10 +1,11 @@
 //! The body of an answer, as far as a report reads it: the model, the time, whether it was cut off, its beginning.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
-use crate::completion::{Completion, Truncation};
+use crate::completion::{Choice, Completion, Truncation};
 
 /// Bytes of a text that are read: more than a report ever shows of it.
 const LOOK: usize = 4096;
@@ -21,8 +22,9 @@ pub struct AnswerFacts {
 impl AnswerFacts {
     /// The facts of the answer in `body`. Most bodies need not be parsed for them.
     pub(super) fn of(body: &str) -> Self {
+        static MEMBER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(CREATED));
         // The same letters within a text have a backslash before the last quote, and are not found.
-        let mut found = memmem::find_iter(body.as_bytes(), CREATED.as_bytes());
+        let mut found = MEMBER.find_iter(body.as_bytes());
         let created = match (found.next(), found.next()) {
             (None, _) => None,
             (Some(at), None) if let Some(seconds) = whole_number(&body[at + CREATED.len()..]) => Some(seconds),
@@ -71,10 +73,7 @@ impl<'a> AnswerBody<'a> {
     /// The beginning of the answer: of a chat's first content or tool calls, or of the text of a completion or a transcript.
     /// Of any other body, the beginning of the body itself.
     pub fn start(&self) -> String {
-        let content = self.answer.first().and_then(|choice| match choice.message() {
-            Some(message) => message.content().or(message.tool_calls()),
-            None => choice.text(),
-        });
+        let content = self.answer.first().and_then(Choice::shown);
         let raw = content.or(self.answer.text()).unwrap_or(self.text);
         text_of(&raw[..raw.floor_char_boundary(LOOK)]).into_owned()
     }

@@ -83,6 +83,7 @@ mod tests {
     use super::super::format::{MoreColumns, Renderer, ResultFormat, ResultOptions};
     use super::super::own_columns::names;
     use super::*;
+    use crate::completion::{AnswerPlaces, Completion};
     use crate::outcome::{ErrorCode, Usage};
 
     fn answered(body: &str) -> Outcome {
@@ -206,8 +207,11 @@ mod tests {
             ("\"text\"", Value::Null, Value::Null),
         ];
         for (body, content, finish) in cases {
-            let value: Value = serde_json::from_str(&line(&answered(body), None, &[])).unwrap();
+            let parsed = line(&answered(body), None, &[]);
+            let value: Value = serde_json::from_str(&parsed).unwrap();
             assert_eq!((&value["content"], &value["finish_reason"]), (&content, &finish), "{body}");
+            let places = AnswerPlaces::of(&Completion::of(body), body);
+            assert_eq!(line(&Outcome { places, ..answered(body) }, None, &[]), parsed, "{body}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Field;
 use super::columns::RecordColumns;
 use super::format::ResultOptions;
-use crate::completion::{Choice, Completion, Message, may_be_fenced, unfenced};
+use crate::completion::{AnswerPlaces, Choice, Completion, may_be_fenced, unfenced};
 use crate::error::{Error, Exit, Result};
 use crate::json;
 use crate::outcome::{Outcome, Usage};
@@ -137,7 +137,10 @@ impl OwnColumns {
     /// The values of a row.
     pub(super) fn row<'a>(&'a self, outcome: &'a Outcome, cost: Option<Nanos>) -> OwnCells<'a> {
         let answer = match (&outcome.error, &outcome.body) {
-            (None, Some(body)) => ShownAnswer::of(body, self),
+            (None, Some(body)) => match outcome.places.as_ref().filter(|_| self.properties.is_empty()) {
+                Some(places) => ShownAnswer::at(places, body, self),
+                None => ShownAnswer::of(body, self),
+            },
             _ => ShownAnswer::default(),
         };
         let error = outcome.error.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message));
@@ -250,6 +253,12 @@ struct ShownAnswer<'a> {
 }
 
 impl<'a> ShownAnswer<'a> {
+    /// Takes them from their places, where nothing is to be unpacked: 7,000 instructions a row fewer than to parse.
+    fn at(places: &AnswerPlaces, body: &'a str, own: &OwnColumns) -> Self {
+        let content = places.shown(body).map(|spelled| own.content(spelled));
+        Self { content, finish_reason: places.finish_reason(body), ..Self::default() }
+    }
+
     /// Takes a choice's content or tool calls from a chat, the text from a completion or a transcript, and the vector from an
     /// embedding. Several of them become a JSON list. Empty for any other body.
     fn of(body: &'a str, own: &OwnColumns) -> Self {
@@ -259,10 +268,7 @@ impl<'a> ShownAnswer<'a> {
             let content = body.text().map(Cow::Borrowed).or_else(|| one_or_list(values));
             return Self { content, ..Self::default() };
         };
-        let content = |choice: &Choice<'a>| {
-            let spelled = choice.message().map_or_else(|| choice.text(), content_of)?;
-            Some(if own.json_answers { without_fence(spelled) } else { Cow::Borrowed(spelled) })
-        };
+        let content = |choice: &Choice<'a>| choice.shown().map(|spelled| own.content(spelled));
         let finish_reason = first.finish_reason;
         let properties = own.unpacked(body.choices());
         Self { content: one_or_list(body.choices().iter().map(content)), finish_reason, properties }
@@ -270,6 +276,11 @@ impl<'a> ShownAnswer<'a> {
 }
 
 impl OwnColumns {
+    /// The value of the column `content`.
+    fn content<'a>(&self, spelled: &'a str) -> Cow<'a, str> {
+        if self.json_answers { without_fence(spelled) } else { Cow::Borrowed(spelled) }
+    }
+
     /// The value of each property that becomes a column, in these choices.
     fn unpacked(&self, choices: &[Choice<'_>]) -> Vec<Option<String>> {
         if self.properties.is_empty() {
@@ -307,11 +318,4 @@ fn one_or_list<'a>(mut values: impl Iterator<Item = Option<Cow<'a, str>>>) -> Op
     }
     list.push(']');
     Some(Cow::Owned(list))
-}
-
-fn content_of<'a>(message: &Message<'a>) -> Option<&'a str> {
-    // Some servers send "" beside tool calls, and [] for no tool calls.
-    let text = message.content().filter(|content| *content != "\"\"");
-    let calls = message.tool_calls().filter(|_| message.calls_tools());
-    text.or(calls).or(message.content())
 }

@@ -189,6 +189,7 @@ pub fn join(
             error: found.error,
             status: found.status,
             body: found.body,
+            places: None,
             usage: found.usage,
             wasted: slot.wasted,
             at_risk: found.at_risk,

@@ -411,6 +411,7 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
         error,
         status: row.get(6)?,
         body: None,
+        places: None,
         usage,
         wasted: Usage { prompt: number(9)?, completion: number(10)?, cached: count(25)?, reasoning: count(26)? },
         at_risk: row.get(11)?,
