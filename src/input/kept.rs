@@ -23,6 +23,9 @@ pub struct Kept {
     /// Hash of the copy, in hex. `None`: an earlier llbatch made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
+    /// Size of what was packed, about. `None`: the file was packed before, or an earlier llbatch made the copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpacked: Option<u64>,
 }
 
 impl Inputs {
@@ -51,7 +54,8 @@ impl Inputs {
             };
             to.sync_all().map_err(unwritable)?;
             let hash = Some(hash_of(&path).map_err(unwritable)?);
-            Ok(Kept { name, shown: input.shown.clone(), format: input.format, hash })
+            let unpacked = (!packed).then_some(input.bytes);
+            Ok(Kept { name, shown: input.shown.clone(), format: input.format, hash, unpacked })
         };
         self.files.iter().enumerate().map(|(i, input)| copy((i + 1, input))).collect()
     }
@@ -72,7 +76,7 @@ impl Inputs {
                     })?
                     .len();
                 same_copy(&path, kept.hash.as_deref())?;
-                let (shown, format) = (kept.shown.clone(), kept.format);
+                let (shown, format, bytes) = (kept.shown.clone(), kept.format, kept.unpacked.unwrap_or(bytes));
                 Ok(Input { path, shown, format, delimiter: None, encoding: None, bytes })
             })
             .collect::<Result<_>>()?;
@@ -137,6 +141,9 @@ mod tests {
         std::fs::remove_file(plain).unwrap();
         std::fs::remove_file(packed).unwrap();
         let again = Inputs::kept(&copy, &kept).unwrap();
+        // The copy of the packed file is as long as the file; that of the other one counts as its 30 bytes.
+        let packed_bytes = std::fs::metadata(copy.join("input-2")).unwrap().len();
+        assert_eq!(again.total_bytes(), Some(30 + packed_bytes));
         let mut seen = Vec::new();
         let mut blocks = again.blocks().unwrap();
         while let Some(block) = blocks.next().unwrap() {

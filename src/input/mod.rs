@@ -152,7 +152,7 @@ impl Inputs {
         Blocks::with_sizes(self, block, longest)
     }
 
-    /// Size on disk, about, of the rows that count; `None` without files.
+    /// Size on disk, about, of the rows that count; of a copy that llbatch packed, the size before. `None` without files.
     pub fn total_bytes(&self) -> Option<u64> {
         (!self.files.is_empty()).then(|| self.chosen.share(self.files.iter().map(|file| file.bytes).sum()))
     }

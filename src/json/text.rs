@@ -42,6 +42,13 @@ pub fn is_number(text: &str) -> bool {
         && scanner.check().is_ok_and(|number| number.len() == text.len())
 }
 
+/// Returns true if `text` is JSON.
+pub fn is_valid(text: &str) -> bool {
+    let mut scanner = Scanner::searched(text);
+    scanner.blanks();
+    scanner.check().is_ok() && scanner.end().is_ok()
+}
+
 /// The whole number that a JSON number spells: `100`, `100.0` and `1e2` are 100. `None`: it is something else, or below 0.
 /// One of more than 53 bits in another spelling than digits counts as the largest.
 pub fn whole(text: &str) -> Option<u64> {

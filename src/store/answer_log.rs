@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::batches::BodyPlace;
+use super::file_window::FileWindow;
 use crate::error::{Error, Result};
 
 /// Pending bytes from which on the log is written before the commit.
@@ -124,7 +125,7 @@ impl AnswerLog {
 
     /// A reader of many bodies, most of which lie one after the other.
     pub(super) fn scan(&self) -> LogScan<'_> {
-        LogScan { log: self, file: None, window: Vec::new(), from: 0 }
+        LogScan { log: self, file: None, window: FileWindow::default() }
     }
 }
 
@@ -133,36 +134,20 @@ impl AnswerLog {
 pub(super) struct LogScan<'a> {
     log: &'a AnswerLog,
     file: Option<File>,
-    window: Vec<u8>,
-    from: u64,
+    window: FileWindow,
 }
 
 impl LogScan<'_> {
     /// The bytes at a place. `None`: the log does not hold them.
     pub(super) fn bytes(&mut self, place: BodyPlace) -> std::io::Result<Option<&[u8]>> {
-        if self.held(place).is_none() {
+        if self.window.held(place).is_none() {
             let file = match &self.file {
                 Some(file) => file,
                 None => self.file.insert(File::open(&self.log.path)?),
             };
-            self.window.resize(WINDOW.max(place.len as usize), 0);
-            let mut read = 0;
-            while read < self.window.len() {
-                match file.read_at(&mut self.window[read..], place.at + read as u64)? {
-                    0 => break,
-                    more => read += more,
-                }
-            }
-            self.window.truncate(read);
-            self.from = place.at;
+            self.window.read(file, place.at, WINDOW.max(place.len as usize))?;
         }
-        Ok(self.held(place).map(|range| &self.window[range]))
-    }
-
-    fn held(&self, place: BodyPlace) -> Option<std::ops::Range<usize>> {
-        let start = usize::try_from(place.at.checked_sub(self.from)?).ok()?;
-        let end = start.checked_add(place.len as usize)?;
-        (end <= self.window.len()).then_some(start..end)
+        Ok(self.window.held(place))
     }
 }
 

@@ -10,6 +10,7 @@ mod answer_log;
 pub mod batches;
 mod calibration;
 mod exposure_cache;
+mod file_window;
 mod image;
 pub mod job;
 mod journal;
