@@ -173,6 +173,15 @@ pub struct RowError {
     pub code: ErrorCode,
     /// Words of the service or of llbatch; never the key, never the prompt.
     pub message: String,
+    /// The rule that a rejected answer breaks: the flag, and the place in the schema. `None`: no answer was rejected.
+    pub rule: Option<Box<str>>,
+}
+
+impl RowError {
+    /// The error of a row whose answer breaks no rule.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), rule: None }
+    }
 }
 
 /// Token counts as the service reports them.
@@ -304,7 +313,7 @@ impl Outcome {
             id,
             fingerprint: Fingerprint::default(),
             model,
-            error: Some(RowError { code, message: message.into() }),
+            error: Some(RowError::new(code, message)),
             status: None,
             body: None,
             places: None,

@@ -31,7 +31,7 @@ const WORDS: &[(&str, ErrorCode)] = &[
 
 /// Builds a row's error from `said`, the error of a line, and from its HTTP status unless that is 200.
 pub(super) fn row_error(status: Option<u16>, said: &ErrorBody) -> RowError {
-    RowError { code: code(status, said), message: message(status, said) }
+    RowError::new(code(status, said), message(status, said))
 }
 
 fn code(status: Option<u16>, said: &ErrorBody) -> ErrorCode {

@@ -141,7 +141,7 @@ mod tests {
             let model = if first { "a" } else { "b" };
             Outcome {
                 fingerprint: Fingerprint([7; 16]),
-                error: code.map(|code| RowError { code: ErrorCode::ALL[code], message: String::new() }),
+                error: code.map(|code| RowError::new(ErrorCode::ALL[code], "")),
                 usage: (code.is_none() && metered).then_some(used),
                 wasted,
                 at_risk,

@@ -121,8 +121,7 @@ impl RowTask {
 
     fn interrupted(&mut self) {
         self.outcome.at_risk += 1;
-        let message = "stopped while the request was in flight".to_owned();
-        self.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message });
+        self.outcome.error = Some(RowError::new(ErrorCode::Interrupted, "stopped while the request was in flight"));
     }
 
     fn answered(&mut self, answer: GoodAnswer, timing: Timing) {
@@ -279,7 +278,7 @@ impl RowTask {
     fn record(&mut self, failed: &FailedTry, timing: Timing) {
         let (failure, outcome) = (&failed.failure, &mut self.outcome);
         outcome.status = failure.status;
-        outcome.error = Some(RowError { code: code_of(failure.fault), message: failure.message.clone() });
+        outcome.error = Some(RowError::new(code_of(failure.fault), failure.message.clone()));
         if let Some(billed) = failed.billed {
             outcome.wasted += billed;
         }

@@ -53,7 +53,7 @@ impl Models {
         let record = self.known.entry(Arc::clone(model)).or_default();
         record.refusals += 1;
         let message = format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
-        record.refusal = Some(RowError { code, message });
+        record.refusal = Some(RowError::new(code, message));
     }
 
     /// Records the refusal of a row whose words may name the model as the reason. It counts while the service says the same
@@ -149,7 +149,7 @@ mod tests {
             models.refused(&answered, ErrorCode::NotFound, "no such model");
         }
         let message = "not sent, because the service refused this model 5 times: no such model".to_owned();
-        assert_eq!(models.unserved(&unknown), Some(&RowError { code: ErrorCode::NotFound, message }));
+        assert_eq!(models.unserved(&unknown), Some(&RowError::new(ErrorCode::NotFound, message)));
         assert_eq!(models.unserved(&answered), None);
     }
 

@@ -309,7 +309,7 @@ impl RowTask {
         } else {
             format!("the run was stopped; before that: {last}")
         };
-        self.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message });
+        self.outcome.error = Some(RowError::new(ErrorCode::Interrupted, message));
         self.engine.emit(self.outcome, None);
     }
 }

@@ -19,7 +19,6 @@ use crate::input::{Format, Source};
 use crate::money::charge;
 use crate::outcome::{ErrorCode, Outcome, RowError};
 use crate::price::{PriceBook, PriceTable};
-use crate::rules::broken_rule;
 use crate::summary::Totals;
 
 /// The rows of results files, and the warnings about them.
@@ -202,10 +201,10 @@ fn rejection(line: &[u8]) -> Option<RowError> {
         #[serde(borrow)]
         code: Cow<'a, str>,
         message: String,
+        rule: Box<str>,
     }
-    let RejectionError { code, message } = serde_json::from_slice::<RejectedLine<'_>>(line).ok()?.error;
-    let error = RowError { code: ErrorCode::parse(&code)?, message };
-    broken_rule(&error).map(|_| error)
+    let RejectionError { code, message, rule } = serde_json::from_slice::<RejectedLine<'_>>(line).ok()?.error;
+    Some(RowError { rule: Some(rule), ..RowError::new(ErrorCode::parse(&code)?, message) })
 }
 
 /// The first of many places, and their number.

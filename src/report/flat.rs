@@ -54,5 +54,5 @@ pub(super) fn of_line(number: u64, bytes: &[u8]) -> Option<Outcome> {
 fn row_error(text: &str) -> RowError {
     let known = text.split_once(": ").and_then(|(code, message)| Some((ErrorCode::parse(code)?, message)));
     let (code, message) = known.unwrap_or((ErrorCode::BadResponse, text));
-    RowError { code, message: message.to_owned() }
+    RowError::new(code, message)
 }

@@ -316,7 +316,7 @@ mod tests {
         ) {
             let (format, delimiter) = if tabs { (ResultFormat::Tsv, b'\t') } else { (ResultFormat::Csv, b',') };
             let mut failed = answered(&content);
-            failed.error = Some(crate::outcome::RowError { code: ErrorCode::Timeout, message: message.clone() });
+            failed.error = Some(crate::outcome::RowError::new(ErrorCode::Timeout, message.clone()));
             let rows = [
                 (answered(&content), vec![("own".into(), Field::Text(own.as_str().into()))]),
                 (failed, vec![("own".into(), Field::Text(own.as_str().into()))]),

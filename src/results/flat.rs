@@ -139,8 +139,7 @@ mod tests {
         let two = json!([{"message": {"content": "{\"mood\": 1}"}}, {"message": {"content": "```\n{}\n```"}}]);
         renderer.render(&answered(&json!({"choices": two}).to_string()), None, &[], &mut out);
         let mut failed = chat("{\"mood\": 7}");
-        failed.error =
-            Some(crate::outcome::RowError { code: ErrorCode::InvalidAnswer, message: "the answer …".to_owned() });
+        failed.error = Some(crate::outcome::RowError::new(ErrorCode::InvalidAnswer, "the answer …"));
         renderer.render(&failed, None, &[], &mut out);
         let mut rows = ::csv::ReaderBuilder::new().has_headers(false).from_reader(&out[..]);
         let found: Vec<Vec<String>> =
@@ -236,7 +235,7 @@ mod tests {
     #[test]
     fn a_failed_row_carries_its_error_and_nothing_of_the_refusal() {
         let failed = Outcome {
-            error: Some(crate::outcome::RowError { code: ErrorCode::RateLimited, message: "slow \"down\"".to_owned() }),
+            error: Some(crate::outcome::RowError::new(ErrorCode::RateLimited, "slow \"down\"")),
             usage: None,
             ..answered(r#"{"choices":[{"text":"no answer"}]}"#)
         };

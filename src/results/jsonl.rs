@@ -25,11 +25,15 @@ pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"error\":");
     match &outcome.error {
         None => out.extend_from_slice(b"null"),
-        Some(RowError { code, message }) => {
+        Some(RowError { code, message, rule }) => {
             out.extend_from_slice(b"{\"code\":\"");
             out.extend_from_slice(code.as_str().as_bytes());
             out.extend_from_slice(b"\",\"message\":");
             json::write(message, out);
+            if let Some(rule) = rule {
+                out.extend_from_slice(b",\"rule\":");
+                json::write(rule, out);
+            }
             out.push(b'}');
         }
     }
@@ -71,6 +75,16 @@ mod tests {
             (
                 Outcome { reused: true, ..outcome("d", None, Some(200), Some("{}")) },
                 "{\"custom_id\":\"d\",\"response\":{\"status_code\":200,\"body\":{}},\"error\":null,\"reused\":true}\n".to_owned(),
+            ),
+            (
+                Outcome {
+                    error: Some(RowError {
+                        rule: Some("--json-schema: /required".into()),
+                        ..RowError::new(ErrorCode::InvalidAnswer, "no")
+                    }),
+                    ..outcome("e", None, Some(200), Some("{}"))
+                },
+                "{\"custom_id\":\"e\",\"response\":{\"status_code\":200,\"body\":{}},\"error\":{\"code\":\"invalid_answer\",\"message\":\"no\",\"rule\":\"--json-schema: /required\"}}\n".to_owned(),
             ),
             (
                 outcome("c", None, None, Some("{}")),

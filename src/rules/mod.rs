@@ -1,13 +1,10 @@
 //! The rules that an answer must pass before its row counts as answered. Nothing is repaired: an answer passes as it came, or
 //! its row fails with the reason.
 
-mod broken;
 mod schema;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
-pub use broken::broken_rule;
 pub use schema::Schema;
 
 use crate::completion::{Choice, Completion, unfenced};
@@ -70,32 +67,50 @@ impl AnswerRules {
         }
         let answer = Completion::of(body);
         if self.complete && answer.truncation().is_some() {
-            return Some(RowError { code: ErrorCode::Truncated, message: broken::CUT_OFF.to_owned() });
+            let rule = Some("--complete".into());
+            let message = "the answer was cut off at its token limit, and --complete asks for whole answers";
+            return Some(RowError { rule, ..RowError::new(ErrorCode::Truncated, message) });
         }
         let rule = self.content.as_ref()?;
         let choices = answer.choices();
         choices.iter().enumerate().filter(|(_, choice)| !choice.has_failed()).find_map(|(at, choice)| {
-            let why = rule.broken_by(choice)?;
-            let mut message = String::new();
-            if choices.len() > 1 {
-                let _ = write!(message, "choice {} of {}: ", at + 1, choices.len());
-            }
-            message.push_str(&why);
-            Some(RowError { code: ErrorCode::InvalidAnswer, message })
+            let BrokenRule { name, why } = rule.broken_by(choice)?;
+            let message = match choices.len() {
+                0..=1 => why,
+                number => format!("choice {} of {number}: {why}", at + 1),
+            };
+            Some(RowError { rule: Some(name.into()), ..RowError::new(ErrorCode::InvalidAnswer, message) })
         })
     }
 }
 
+/// A rule that an answer breaks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BrokenRule {
+    /// The flag, and the place in the schema.
+    pub name: String,
+    /// The reason, for people.
+    pub why: String,
+}
+
 impl ContentRule {
-    /// The rule that the choice breaks, in words. `None`: it passes.
-    fn broken_by(&self, choice: &Choice<'_>) -> Option<String> {
+    /// The rule that the choice breaks. `None`: it passes.
+    fn broken_by(&self, choice: &Choice<'_>) -> Option<BrokenRule> {
+        let flag = match self {
+            Self::Schema(_) => "--json-schema",
+            Self::Choices(_) => "--choices",
+        };
         let Some(text) = choice.content_text() else {
-            return Some(if choice.calls_tools() { broken::TOOL_CALL } else { broken::NO_TEXT }.to_owned());
+            let why = if choice.calls_tools() { "the answer calls a tool" } else { "the answer has no text" };
+            return Some(BrokenRule { name: format!("{flag}: text"), why: why.to_owned() });
         };
         match self {
             Self::Schema(schema) => schema.broken_by(unfenced(&text).unwrap_or(&text)),
             Self::Choices(choices) if choices.iter().any(|choice| choice == text.trim()) => None,
-            Self::Choices(choices) => Some(format!("{}{}", broken::NO_CHOICE, listed(choices))),
+            Self::Choices(choices) => {
+                let why = format!("the answer is none of --choices {}", listed(choices));
+                Some(BrokenRule { name: flag.to_owned(), why })
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
-use super::broken::{HALF_JSON, NOT_JSON, RULE};
+use super::BrokenRule;
 use crate::error::{Error, Result};
 
 /// Steps of one search for a pattern. More than this is a pattern that explodes, and the answer counts as invalid.
@@ -64,13 +64,15 @@ impl Schema {
         Vec::new()
     }
 
-    /// The rule that `text` breaks, in words that hold nothing of the text. `None`: it passes.
-    pub fn broken_by(&self, text: &str) -> Option<String> {
+    /// The rule that `text` breaks. Its words may name keys of the text, never its values. `None`: it passes.
+    pub fn broken_by(&self, text: &str) -> Option<BrokenRule> {
+        let broken = |rule: &str, why| Some(BrokenRule { name: format!("--json-schema: {rule}"), why });
         let value: Value = match serde_json::from_str(text) {
             Ok(value) => value,
-            Err(error) if error.is_eof() => return Some(HALF_JSON.to_owned()),
+            Err(error) if error.is_eof() => return broken("JSON", "the answer is JSON that is cut off".to_owned()),
             Err(error) => {
-                return Some(format!("{NOT_JSON}(line {}, column {})", error.line(), error.column()));
+                let why = format!("the answer is not JSON (line {}, column {})", error.line(), error.column());
+                return broken("JSON", why);
             }
         };
         if self.validator.is_valid(&value) {
@@ -79,7 +81,7 @@ impl Schema {
         let error = self.validator.iter_errors(&value).next()?;
         let (rule, at) = (error.schema_path().as_str(), error.instance_path().as_str());
         let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
-        Some(format!("the answer breaks the schema{place}: {}{RULE}{rule})", error.masked()))
+        broken(rule, format!("the answer breaks the schema{place}: {} (rule {rule})", error.masked()))
     }
 }
 

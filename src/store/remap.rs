@@ -46,7 +46,7 @@ impl Remap<'_> {
             db.prepare_cached(
                 "INSERT INTO outcome SELECT ?2, fp, ok, ?3, model, code, message, status, prompt, completion, wasted_p, wasted_c,
                  at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body, batch, side, at, len, ?4, prices,
-                 cached, reasoning, wasted_cached, wasted_reasoning, url, reused, first_token_ms FROM old WHERE rowid = ?1",
+                 cached, reasoning, wasted_cached, wasted_reasoning, url, reused, first_token_ms, rule FROM old WHERE rowid = ?1",
             )?
             .execute(params![rowid, row.cast_signed(), id, sum])?;
             db.prepare_cached("DELETE FROM old WHERE rowid = ?1")?.execute([rowid])?;

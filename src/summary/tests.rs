@@ -222,7 +222,7 @@ fn any_outcome() -> impl Strategy<Value = (Outcome, Charge)> {
     (numbers, choice).prop_map(|((prompt, completion, wasted, attempts, refused, latency_ms), choice)| {
         let (model, code, metered, priced, resumed) = choice;
         let outcome = Outcome {
-            error: code.map(|code| RowError { code: ErrorCode::ALL[code], message: format!("message {prompt}") }),
+            error: code.map(|code| RowError::new(ErrorCode::ALL[code], format!("message {prompt}"))),
             usage: metered.then_some(Usage::new(prompt, completion)),
             wasted: Usage::new(wasted, 0),
             at_risk: refused / 3,

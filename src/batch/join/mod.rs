@@ -222,7 +222,7 @@ const fn is_paid_answer(error: &RowError) -> bool {
 /// Returns the error of rows that no line mentions.
 fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
     if let Some(words) = ending.deleted {
-        return RowError { code: ErrorCode::Missing, message: shortened(words, MAX_MESSAGE) };
+        return RowError::new(ErrorCode::Missing, shortened(words, MAX_MESSAGE));
     }
     // If the service lists the undone rows, an unlisted row was done and its line was lost.
     let listed = |code| slots.iter().any(|slot| slot.failed_of(code));
@@ -244,7 +244,7 @@ fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
         Some(words) => shortened(&format!("{what}: {words}"), MAX_MESSAGE),
         None => what.to_owned(),
     };
-    RowError { code, message }
+    RowError::new(code, message)
 }
 
 /// The result of a row's lines so far.

@@ -156,7 +156,7 @@ fn rows_without_a_line_share_the_fate_of_their_batch() {
         let ending = Ending { status, error, batch: 1, deleted: None, whole: true };
         let report = Batch::new(None, None).join(rows(&["a"]), &ending);
         let outcome = &report.joined[0].outcome;
-        let expected = RowError { code, message: message.to_owned() };
+        let expected = RowError::new(code, message);
         assert_eq!((outcome.error.as_ref(), outcome.attempts), (Some(&expected), attempts), "{status}");
         assert_eq!(report.findings, Findings { missing, ..Findings::default() }, "{status}");
     }

@@ -193,7 +193,7 @@ impl<'a> Response<'a> {
         if answered && error.is_none() {
             let flaw = flaw.unwrap_or(AnswerFlaw::Shape("with an empty body"));
             let (fault, message) = flaw_of(&flaw, status.unwrap_or(200), body.unwrap_or_default());
-            let error = Some(RowError { code: code_of(fault), message });
+            let error = Some(RowError::new(code_of(fault), message));
             return ResultLine {
                 id,
                 error,

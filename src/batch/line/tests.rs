@@ -78,7 +78,7 @@ impl FailedLine {
         let rest = self.rest;
         let line = format!(r#"{{"custom_id":"a",{rest}}}"#);
         let result = read(line.as_bytes()).unwrap();
-        let error = Some(RowError { code: self.code, message: self.message.to_owned() });
+        let error = Some(RowError::new(self.code, self.message));
         assert_eq!(result.error, error, "{rest}");
         assert_eq!(result.status, self.status, "{rest}");
         assert_eq!((result.body.is_some(), result.usage.is_some()), (self.has_body, self.billed), "{rest}");

@@ -189,7 +189,7 @@ mod tests {
     fn failed_row_is_not_truncated_and_long_texts_are_cut() {
         let cut = AnswerFacts { truncated: true, created: None };
         let mut rows: Vec<_> = (1..=30).map(|row| (answered(row, 5, 1), cut)).collect();
-        let error = RowError { code: ErrorCode::BadResponse, message: "é".repeat(5_000) };
+        let error = RowError::new(ErrorCode::BadResponse, "é".repeat(5_000));
         rows.push((Outcome { error: Some(error), ..answered(31, 5, 1) }, cut));
         let detail = detail(&rows);
         assert_eq!((detail.truncated.count, detail.truncated.rows.len()), (30, 20));

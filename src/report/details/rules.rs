@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::samples::{FailedRow, start_of};
-use crate::outcome::{Outcome, RowError};
+use crate::outcome::{ErrorCode, Outcome, RowError};
 use crate::pack::packed;
-use crate::rules::broken_rule;
 
 /// Rules that are counted one by one. A schema has fewer; a file of results may name any number.
 const RULES: usize = 100;
 /// The name under which the others are counted.
 const OTHERS: &str = "other rules";
+/// The name for rejected answers in flat results, which have no rule.
+const UNNAMED: &str = "a rule that the file does not name";
 
 /// A rule, with the rows whose answers break it.
 #[derive(Debug, Clone, Serialize)]
@@ -41,8 +42,11 @@ packed!(RuleFold { count, example });
 
 impl BrokenRules {
     pub(super) fn add(&mut self, outcome: &Outcome, error: &RowError, text: impl FnOnce() -> String) {
-        let Some(rule) = broken_rule(error) else { return };
-        let rule = start_of(&rule);
+        let rule = match &error.rule {
+            Some(rule) => start_of(rule),
+            None if error.code == ErrorCode::InvalidAnswer => UNNAMED.to_owned(),
+            None => return,
+        };
         let rule = if self.0.len() < RULES || self.0.contains_key(&rule) { rule } else { OTHERS.to_owned() };
         let fold = || RuleFold { count: 0, example: FailedRow::of(outcome, error, text) };
         self.0.entry(rule).or_insert_with(fold).count += 1;

@@ -119,7 +119,7 @@ mod tests {
             1 => ErrorCode::InvalidAnswer,
             _ => ErrorCode::Timeout,
         };
-        row.is_multiple_of(3).then(|| RowError { code, message: HOSTILE.to_owned() })
+        row.is_multiple_of(3).then(|| RowError::new(code, HOSTILE))
     }
 
     /// A report on the first `rows` of many rows: every third failed, every answer was cut off.
@@ -173,7 +173,7 @@ mod tests {
             "<li id=\"search=timeout\">",
             "300 of 333, some of every code.",
             "<h2>Broken rules</h2>",
-            "<b class=\"x\">--json-schema: another rule</b>",
+            "<b class=\"x\">a rule that the file does not name</b>",
             "HTTP 500",
         ] {
             assert!(full.contains(part), "{part}");

@@ -219,7 +219,7 @@ impl JobDb {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+    use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
     use crate::store::answer_files::{answers_name, failures_name};
     use crate::store::job::tests::{db, outcome};
 
@@ -273,13 +273,17 @@ mod tests {
         plain.usage = Some(Usage::new(7, 8));
         plain.reserve = Usage::new(9, 10);
         let mut rows = vec![plain.clone()];
-        let changes: [fn(&mut Outcome); 6] = [
+        let changes: [fn(&mut Outcome); 7] = [
             |o| o.usage = None,
             |o| o.status = Some(201),
             |o| o.wasted.completion = 3,
             |o| o.attempts = 2,
             |o| o.latency_ms = 4,
             |o| o.first_token_ms = Some(3),
+            |o| {
+                let rule = Some("--choices".into());
+                o.error = Some(RowError { rule, ..RowError::new(ErrorCode::InvalidAnswer, "no") });
+            },
         ];
         for change in changes {
             let mut other = Outcome { row: rows.len() as u64 + 1, ..plain.clone() };

@@ -161,6 +161,10 @@ fn head(outcome: &Outcome, place: Option<BodyPlace>) -> u32 {
     if let Some(ms) = outcome.first_token_ms {
         bytes.extend([4, u64::from(ms)].into_iter().flat_map(u64::to_le_bytes));
     }
+    if let Some(rule) = error.and_then(|error| error.rule.as_deref()) {
+        bytes.extend([5, rule.len() as u64].into_iter().flat_map(u64::to_le_bytes));
+        bytes.extend_from_slice(rule.as_bytes());
+    }
     crc32fast::hash(&bytes)
 }
 

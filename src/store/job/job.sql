@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS outcome (
     wasted_reasoning INTEGER,
     url         INTEGER,             -- number of the base URL of the last attempt; NULL: the service has one, or a batch answered
     reused      INTEGER,             -- 1: the outcome of an equal request, for which nothing was sent; NULL: its own
-    first_token_ms INTEGER           -- time to the first token of a stream; NULL: there was no stream
+    first_token_ms INTEGER,          -- time to the first token of a stream; NULL: there was no stream
+    rule        TEXT                 -- the rule that a rejected answer breaks; NULL: no answer was rejected
 ) STRICT;
 -- Old outcomes of failed rows that are being retried: each stands until there is a new one. Columns as in outcome.
 CREATE TABLE IF NOT EXISTS set_aside (
@@ -40,7 +41,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER,
     sum INTEGER, prices INTEGER, cached INTEGER, reasoning INTEGER, wasted_cached INTEGER, wasted_reasoning INTEGER,
-    url INTEGER, reused INTEGER, first_token_ms INTEGER
+    url INTEGER, reused INTEGER, first_token_ms INTEGER, rule TEXT
 ) STRICT;
 -- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
@@ -109,4 +110,4 @@ CREATE TABLE IF NOT EXISTS entry (
 -- The totals of a job that has ended, as the report keeps them. Every write removes them.
 CREATE TABLE IF NOT EXISTS totals (only INTEGER PRIMARY KEY CHECK (only = 1), data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 10;
+PRAGMA user_version = 11;

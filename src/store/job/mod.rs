@@ -87,6 +87,8 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "set_aside", name: "reused", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "first_token_ms", kind: "INTEGER" },
         AddedColumn { table: "set_aside", name: "first_token_ms", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "rule", kind: "TEXT" },
+        AddedColumn { table: "set_aside", name: "rule", kind: "TEXT" },
     ],
 };
 
@@ -221,9 +223,9 @@ pub(super) mod tests {
 
     #[test]
     fn database_of_an_earlier_format_is_upgraded() {
-        const PARTS: [&str; 7] =
-            ["url", "cached", "reasoning", "wasted_cached", "wasted_reasoning", "reused", "first_token_ms"];
-        let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3], PARTS[4], PARTS[5], PARTS[6]];
+        const PARTS: [&str; 8] =
+            ["url", "cached", "reasoning", "wasted_cached", "wasted_reasoning", "reused", "first_token_ms", "rule"];
+        let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3], PARTS[4], PARTS[5], PARTS[6], PARTS[7]];
         let retired = ["prices", PARTS[1], PARTS[2], PARTS[3], PARTS[4]];
         let format_3: &[(&str, &[&str])] = &[
             ("outcome", &sums),
@@ -235,11 +237,13 @@ pub(super) mod tests {
         ];
         let format_5: &[(&str, &[&str])] =
             &[("outcome", &PARTS), ("set_aside", &PARTS), ("retired", &PARTS[1..5]), ("tried", &PARTS[3..5])];
-        let later = ["url", "reused", "first_token_ms"];
+        let later = ["url", "reused", "first_token_ms", "rule"];
         let format_7: &[(&str, &[&str])] = &[("outcome", &later), ("set_aside", &later)];
         let format_8: &[(&str, &[&str])] = &[("outcome", &later[1..]), ("set_aside", &later[1..])];
         let format_9: &[(&str, &[&str])] = &[("outcome", &later[2..]), ("set_aside", &later[2..])];
-        for (format, columns) in [(3, format_3), (5, format_5), (7, format_7), (8, format_8), (9, format_9)] {
+        let format_10: &[(&str, &[&str])] = &[("outcome", &later[3..]), ("set_aside", &later[3..])];
+        let formats = [(3, format_3), (5, format_5), (7, format_7), (8, format_8), (9, format_9), (10, format_10)];
+        for (format, columns) in formats {
             let (dir, mut db) = db();
             let mut plain = outcome(1, 1, true);
             (plain.usage, plain.wasted) = (Some(Usage::new(10, 1)), Usage::new(1, 0));

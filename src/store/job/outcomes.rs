@@ -11,7 +11,7 @@ use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 use crate::store::damaged;
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url, reused, first_token_ms";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url, reused, first_token_ms, rule";
 
 /// Bytes of bodies that are read back at a time: some rows of usual length, a single long one.
 const MUCH: usize = 1 << 20;
@@ -48,9 +48,9 @@ struct Inserts<'db> {
 impl<'db> Inserts<'db> {
     fn prepare(db: &'db Connection, prices: u32) -> rusqlite::Result<Self> {
         // The parameters are in the order of the columns.
-        let any = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+        let any = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
         let common = "INSERT INTO outcome VALUES \
-                      (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,?,NULL,?,?,?,?,?,?,NULL,NULL,NULL,NULL,?,NULL,?)";
+                      (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,?,NULL,?,?,?,?,?,?,NULL,NULL,NULL,NULL,?,NULL,?,NULL)";
         Ok(Self { any: db.prepare_cached(any)?, common: db.prepare_cached(common)?, prices })
     }
 
@@ -111,6 +111,7 @@ impl<'db> Inserts<'db> {
                 stored_url(outcome),
                 outcome.reused.then_some(true),
                 outcome.first_token_ms,
+                outcome.error.as_ref().and_then(|e| e.rule.as_deref()),
             ]),
         }
     }
@@ -233,7 +234,7 @@ impl JobDb {
                 && let Some(row) = rows.next()?
             {
                 let mut stored = read(row, &mut names)?;
-                stored.outcome.body = row.get::<_, Option<String>>(30)?.map(String::into_boxed_str);
+                stored.outcome.body = row.get::<_, Option<String>>(31)?.map(String::into_boxed_str);
                 let within = stored.outcome.body.as_ref().map_or(0, |body| body.len());
                 bytes += stored.place.map_or(within, |place| place.len as usize);
                 found.push(stored);
@@ -391,6 +392,7 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
         Some(code) => Some(RowError {
             code: ErrorCode::parse(&code).unwrap_or(ErrorCode::BadResponse),
             message: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+            rule: row.get::<_, Option<String>>(30)?.map(String::into_boxed_str),
         }),
     };
     let usage = match (row.get::<_, Option<i64>>(7)?, row.get::<_, Option<i64>>(8)?) {

@@ -46,6 +46,7 @@ fn answers_that_break_the_schema_fail_and_are_paid_for() {
         third["error"]["message"],
         "the answer breaks the schema at /name: value is not of type \"string\" (rule /properties/name/type)"
     );
+    assert_eq!(third["error"]["rule"], "--json-schema: /properties/name/type");
     // The answer stays in the response, and what it cost is part of the bill.
     assert_eq!(third["response"]["body"]["choices"][0]["message"]["content"], "{\"name\": 7}");
     let summary: Value = home.json("s.json");
