@@ -288,8 +288,9 @@ pub struct Outcome {
     pub url: u32,
     /// Number of the prices, among those kept with its job, at which the work was done. 0: the prices in force.
     pub prices: u32,
-    /// It is the outcome of an equal request, and nothing was sent for this row.
-    pub reused: bool,
+    /// The row whose outcome it is, because the requests are equal and nothing was sent for this one. 0: a row of another
+    /// job, or one that is no longer known. `None`: it is the row's own.
+    pub leader: Option<u64>,
 }
 
 /// A row that gets the outcome of an equal request instead of one of its own.
@@ -328,14 +329,14 @@ impl Outcome {
             batch: None,
             url: 0,
             prices: 0,
-            reused: false,
+            leader: None,
         }
     }
 
     /// The same outcome for a row with an equal request, which costs nothing. Its `usage` is that of a request which was
     /// not made.
     pub fn for_follower(&self, follower: Follower) -> Self {
-        let Follower { row, id, fingerprint, .. } = follower;
+        let Follower { row, id, fingerprint, leader } = follower;
         Self {
             fingerprint,
             error: self.error.clone(),
@@ -343,7 +344,7 @@ impl Outcome {
             body: self.body.clone(),
             batch: self.batch,
             prices: self.prices,
-            reused: true,
+            leader: Some(leader),
             ..Self::unsent(row, id, Arc::clone(&self.model), ErrorCode::Missing, "")
         }
     }
@@ -353,9 +354,14 @@ impl Outcome {
         self.error.is_none()
     }
 
+    /// Returns whether it is the outcome of an equal request, for which nothing was sent.
+    pub const fn is_reused(&self) -> bool {
+        self.leader.is_some()
+    }
+
     /// Returns whether this is an answer that was paid for, and the service did not say how much.
     pub const fn is_unmetered(&self) -> bool {
-        self.ok() && self.usage.is_none() && !self.reused
+        self.ok() && self.usage.is_none() && !self.is_reused()
     }
 
     /// Tokens of the answer per second, in tenths: from the first token to the last of a stream, otherwise in all the time that

@@ -18,6 +18,7 @@ use super::scan;
 use crate::error::{Error, Result};
 use crate::input::Block;
 use crate::json;
+use crate::outcome::{Fingerprint, Follower};
 use crate::request::{Draft, KeyMaker, RequestKey};
 use crate::row_set::RowSet;
 use crate::text;
@@ -38,6 +39,8 @@ pub struct Repeats {
 /// A row whose key may be that of another one.
 struct Twin {
     row: u64,
+    id: Box<str>,
+    fingerprint: Fingerprint,
     key: RequestKey,
     model: Arc<str>,
     stats: RowStats,
@@ -49,45 +52,54 @@ pub(super) fn short(key: RequestKey) -> u64 {
     key.hash() >> (u64::BITS - HASH_BITS)
 }
 
-impl Repeats {
-    /// Finds the repeated requests among the rows that `pass` has `checked`, with keys by `keys`. Reads the inputs again
-    /// only if there are any. The file with the leaders will be in `dir`.
-    /// `None`: they are not wanted.
+/// A search for repeated requests.
+#[derive(Debug, Clone, Copy)]
+pub struct RepeatSearch<'a> {
+    /// The rows.
+    pub pass: &'a Pass<'a>,
+    /// The findings of a pass over them that made keys.
+    pub checked: &'a Checked,
+    /// Makes the same keys.
+    pub keys: &'a KeyMaker,
+    /// Makes the figures of the followers' requests.
+    pub inspector: &'a RowInspector<'a>,
+    /// The directory of the file with the leaders. `None`: [`Repeats::reader`] is not wanted.
+    pub dir: Option<&'a Path>,
+}
+
+impl RepeatSearch<'_> {
+    /// Finds the repeated requests, and passes followers to `each`. Reads the inputs again only if there are any.
     ///
     /// # Errors
-    /// An input that cannot be read, or a file that cannot be written.
-    pub fn find(
-        pass: &Pass<'_>,
-        checked: &Checked,
-        keys: &KeyMaker,
-        inspector: &RowInspector<'_>,
-        dir: Option<&Path>,
-    ) -> Result<Self> {
-        let mut repeats = Self::default();
+    /// An input that cannot be read, or a file that cannot be written; the errors of `each`.
+    pub fn run(&self, each: &mut dyn FnMut(Follower) -> Result<()>) -> Result<Repeats> {
+        let Self { pass, checked, .. } = *self;
+        let mut repeats = Repeats::default();
         if checked.repeated.is_empty() {
             return Ok(repeats);
         }
         let unwritable = |e| Error::io("a temporary file cannot be written in the state directory", e);
-        let file = dir.map(tempfile::tempfile_in).transpose().map_err(unwritable)?;
+        let file = self.dir.map(tempfile::tempfile_in).transpose().map_err(unwritable)?;
         let mut out = file.map(BufWriter::new);
         let mut first: HashMap<RequestKey, u64> = HashMap::new();
-        let work = |block: &Block| {
-            twins(block, pass, &|key| checked.repeated.binary_search(&short(key)).is_ok(), keys, inspector)
-        };
-        scan::scan(pass.inputs, pass.threads, &work, &mut |found: Vec<Twin>| {
+        scan::scan(pass.inputs, pass.threads, &|block| self.twins(block), &mut |found: Vec<Twin>| {
             for twin in found.into_iter().filter(|twin| checked.is_good(twin.row)) {
-                match first.entry(twin.key) {
-                    Entry::Vacant(entry) => _ = entry.insert(twin.row),
-                    Entry::Occupied(entry) => {
-                        if let Some(out) = &mut out {
-                            out.write_all(&entry.get().to_le_bytes()).map_err(unwritable)?;
-                        }
-                        repeats.leaders.insert(*entry.get());
-                        repeats.followers.insert(twin.row);
-                        repeats.sampled += u64::from(twin.sampled);
-                        repeats.saved.add(&twin.model, &twin.stats, inspector.form());
+                let leader = match first.entry(twin.key) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(twin.row);
+                        continue;
                     }
+                    Entry::Occupied(entry) => *entry.get(),
+                };
+                if let Some(out) = &mut out {
+                    out.write_all(&leader.to_le_bytes()).map_err(unwritable)?;
                 }
+                repeats.leaders.insert(leader);
+                repeats.followers.insert(twin.row);
+                repeats.sampled += u64::from(twin.sampled);
+                repeats.saved.add(&twin.model, &twin.stats, self.inspector.form());
+                let Twin { row, id, fingerprint, .. } = twin;
+                each(Follower { row, id, fingerprint, leader })?;
             }
             Ok(())
         })?;
@@ -96,6 +108,24 @@ impl Repeats {
         Ok(repeats)
     }
 
+    /// The rows of a block whose keys may come more than once.
+    fn twins(&self, block: &Block) -> Vec<Twin> {
+        let Self { pass: Pass { builder, .. }, checked, keys, inspector, .. } = self;
+        let mut found = Vec::new();
+        block.for_each(|record| {
+            let Some(draft) = record.ok().and_then(|record| builder.draft(&record).ok()) else { return };
+            let key = keys.of(&draft);
+            if checked.repeated.binary_search(&short(key)).is_ok() {
+                let (model, stats) = (builder.shared(&draft.model), inspector.inspect(&draft));
+                let (id, fingerprint, sampled) = (draft.id.as_ref().into(), draft.fingerprint(), is_sampled(&draft));
+                found.push(Twin { row: draft.row, id, fingerprint, key, model, stats, sampled });
+            }
+        });
+        found
+    }
+}
+
+impl Repeats {
     /// The number of followers.
     pub const fn count(&self) -> u64 {
         self.followers.count()
@@ -160,26 +190,6 @@ impl LeaderReader<'_> {
 
 fn unreadable(error: std::io::Error) -> Error {
     Error::io("a temporary file of the state directory cannot be read", error)
-}
-
-/// The rows of a block whose keys are wanted.
-fn twins(
-    block: &Block,
-    pass: &Pass<'_>,
-    wanted: &dyn Fn(RequestKey) -> bool,
-    keys: &KeyMaker,
-    inspector: &RowInspector<'_>,
-) -> Vec<Twin> {
-    let mut found = Vec::new();
-    block.for_each(|record| {
-        let Some(draft) = record.ok().and_then(|record| pass.builder.draft(&record).ok()) else { return };
-        let key = keys.of(&draft);
-        if wanted(key) {
-            let (model, stats) = (pass.builder.shared(&draft.model), inspector.inspect(&draft));
-            found.push(Twin { row: draft.row, key, model, stats, sampled: is_sampled(&draft) });
-        }
-    });
-    found
 }
 
 /// Tests whether the same request gets another answer each time.

@@ -252,7 +252,13 @@ proptest! {
         checked.repeated.extend([7, u64::MAX >> 20]);
         checked.repeated.sort_unstable();
         let inspector = estimate::RowInspector::new(0, crate::tokens::Estimator::shared(), &table);
-        let found = repeats::Repeats::find(&pass, &checked, &keys, &inspector, Some(dir.path())).unwrap();
+        let dir = Some(dir.path());
+        let search = repeats::RepeatSearch { pass: &pass, checked: &checked, keys: &keys, inspector: &inspector, dir };
+        let mut told = Vec::new();
+        let found = search.run(&mut |follower| {
+            told.push((follower.row, follower.leader));
+            Ok(())
+        }).unwrap();
         let mut first = HashMap::new();
         let mut reader = found.reader().unwrap();
         let mut followers = 0;
@@ -263,10 +269,11 @@ proptest! {
             prop_assert_eq!(found.is_follower(row), leader.is_some());
             prop_assert!(leader.is_none_or(|leader| found.is_leader(leader) && !found.is_follower(leader)));
             followers += u64::from(leader.is_some());
+            prop_assert!(leader.is_none_or(|leader| told.contains(&(row, leader))));
             if good {
                 first.entry(*prompt).or_insert(row);
             }
         }
-        prop_assert_eq!(found.count(), followers);
+        prop_assert_eq!((found.count(), told.len() as u64), (followers, followers));
     }
 }

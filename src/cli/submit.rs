@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, WaitingArgs, deadline};
+use super::args::{CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, WaitingArgs, deadline};
 use super::check::DryRun;
 use super::service::connect_later;
 use super::{preview, print_json, print_summary, print_text, status};
@@ -38,6 +38,8 @@ pub struct SubmitArgs {
     rescue: bool,
     #[command(flatten)]
     cost: CostArgs,
+    #[command(flatten)]
+    once: OnceArgs,
 
     #[command(flatten)]
     results: ResultArgs,
@@ -104,6 +106,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         name: args.name.clone(),
         again: args.again,
         resume: args.resume.clone(),
+        dedupe: args.once.dedupe,
         require_discount: args.require_discount,
         auto: auto.then(speed).transpose()?,
         limit: args.cost.limit(args.input.shard),

@@ -73,9 +73,10 @@ impl<'a> FanOut<'a> {
         let mut bytes = 0;
         let mut written = Vec::with_capacity(followers.len());
         for follower in followers {
+            let leader = follower.leader;
             let mut outcome = Box::new(self.outcome(db, follower)?);
             bytes += outcome.body.as_ref().map_or(0, |body| body.len());
-            let whole = bytes <= KEPT_BYTES;
+            let whole = bytes <= KEPT_BYTES && self.kept[&leader].has_body();
             if !whole {
                 outcome.body = None;
             }

@@ -5,7 +5,7 @@ use super::resume::JobRows;
 use crate::check::calibrate::Factors;
 use crate::check::estimate::RowInspector;
 use crate::check::quote::{Counting, PriceBasis, Quote};
-use crate::check::repeats::Repeats;
+use crate::check::repeats::{RepeatSearch, Repeats};
 use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::outcome::Transport;
@@ -14,7 +14,7 @@ use crate::text;
 
 /// The repeated requests of a run's input.
 #[derive(Debug)]
-pub(super) struct FoundRepeats {
+pub struct FoundRepeats {
     pub repeats: Repeats,
     /// The cost that they would have. `None`: it is not known.
     saved: Option<Quote>,
@@ -34,13 +34,19 @@ impl FoundRepeats {
         let counting = Counting::usual(Factors::default());
         let inspector = RowInspector::new(rows.inputs.total_bytes().unwrap_or(0), counting.estimator, table);
         let pass = Pass::new(rows.inputs, rows.builder);
-        let mut repeats = Repeats::find(&pass, checked, keys, &inspector, Some(store.dir()))?;
+        let dir = Some(store.dir());
+        let search = RepeatSearch { pass: &pass, checked, keys, inspector: &inspector, dir };
+        let repeats = search.run(&mut |_| Ok(()))?;
         if let Some(doubt) = repeats.doubt() {
             ctx.ui.warn(&doubt);
         }
-        let basis = PriceBasis { table, counting: &counting };
-        let quote = Quote::of(std::mem::take(&mut repeats.saved), basis, Transport::Realtime);
-        Ok(Self { repeats, saved: Some(quote).filter(|quote| quote.estimate().is_some()) })
+        Ok(Self::priced(repeats, PriceBasis { table, counting: &counting }, Transport::Realtime))
+    }
+
+    /// Prices the requests that are not sent.
+    pub fn priced(mut repeats: Repeats, basis: PriceBasis<'_>, transport: Transport) -> Self {
+        let quote = Quote::of(std::mem::take(&mut repeats.saved), basis, transport);
+        Self { repeats, saved: Some(quote).filter(|quote| quote.estimate().is_some()) }
     }
 
     /// The part of the opening line about them.

@@ -7,6 +7,7 @@ use super::spec::spec_of;
 use crate::error::Result;
 use crate::input::Shard;
 use crate::outcome::{Fingerprint, Transport};
+use crate::request::KeyMaker;
 use crate::store::Job;
 use crate::text;
 
@@ -154,6 +155,11 @@ impl Requests {
         ));
         Ok(())
     }
+}
+
+/// Makes the keys of requests to a service, under one spelling of its address.
+pub(super) fn key_maker(service: &str) -> KeyMaker {
+    KeyMaker::new(&canonical_service(service))
 }
 
 /// Returns one spelling for all spellings of a service's address on this machine.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ask::{RetryFilter, Reuse, RunAsk};
 use super::finish::Workspace;
 use super::found_repeats::FoundRepeats;
-use super::identity::canonical_service;
+use super::identity::key_maker;
 use super::known_fingerprints::KnownFingerprints;
 use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;
@@ -17,7 +17,7 @@ use crate::check::repeats::Repeats;
 use crate::check::{Checked, first_look, refuse_headers, say_doubts};
 use crate::error::{Error, Result};
 use crate::realtime::SpeedOptions;
-use crate::request::{KeyMaker, RequestBuilder};
+use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::store::{JobDb, Transport};
 use crate::text;
@@ -81,7 +81,7 @@ impl RunStart {
         let (listed, table) = (ask.job.problems.listed, Some(&ctx.settings.prices));
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
         let (service, fields) = (&remote.identity(), ask.delivery.form.is_flat());
-        let keys = source.spec.dedupe.then(|| KeyMaker::new(&canonical_service(service)));
+        let keys = source.spec.dedupe.then(|| key_maker(service));
         let (keys, keep_in) = (keys.as_ref(), Some(store.dir()));
         let how = Checking { service, listed, table, fields, keys, clean: None, keep_in };
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
@@ -150,6 +150,7 @@ impl RunStart {
             (None, None) => (workspace.store.open_job(&self.claimed.job.id)?, RowSet::default()),
         };
         db.keep_prices(&workspace.ctx.settings.prices)?;
+        db.clear_waiting(|leader| awaited.contains(leader))?;
         self.claimed.record_clean(&self.source, &self.checked, workspace.ledger)?;
         let mut done = RowSet::new(self.checked.rows);
         // The database no longer holds failed rows that are to be sent again.

@@ -134,8 +134,14 @@ impl FilesReader {
         let row = Outcome::unsent(self.rows + 1, result.id.into(), model, ErrorCode::Missing, "");
         let batch = self.batch.then_some(0);
         let body = result.body.map(Box::from);
-        let mut outcome =
-            Outcome { error: result.error, status: result.status, body, batch, reused: result.reused, ..row };
+        let mut outcome = Outcome {
+            error: result.error,
+            status: result.status,
+            body,
+            batch,
+            leader: result.reused.then_some(0),
+            ..row
+        };
         outcome.usage = result.usage.filter(|_| !result.reused);
         if rejected.is_some() {
             outcome.error = rejected;

@@ -34,7 +34,7 @@ pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, st
     let model = cell("model").unwrap_or_default();
     let row = Outcome::unsent(number, id.as_ref().into(), model.as_ref().into(), ErrorCode::Missing, "");
     let reused = cell("reused").is_some_and(|reused| reused == "true");
-    Some(Outcome { error, body, usage, attempts, latency_ms, first_token_ms, reused, ..row })
+    Some(Outcome { error, body, usage, attempts, latency_ms, first_token_ms, leader: reused.then_some(0), ..row })
 }
 
 /// Reads row `number` from a flat JSON line. `None`: the line is not a flat result.

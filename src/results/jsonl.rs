@@ -37,7 +37,7 @@ pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
             out.push(b'}');
         }
     }
-    if outcome.reused {
+    if outcome.is_reused() {
         out.extend_from_slice(b",\"reused\":true");
     }
     out.extend_from_slice(b"}\n");
@@ -73,7 +73,7 @@ mod tests {
                 "{\"custom_id\":\"b\",\"response\":null,\"error\":{\"code\":\"server_error\",\"message\":\"refused\"}}\n".to_owned(),
             ),
             (
-                Outcome { reused: true, ..outcome("d", None, Some(200), Some("{}")) },
+                Outcome { leader: Some(1), ..outcome("d", None, Some(200), Some("{}")) },
                 "{\"custom_id\":\"d\",\"response\":{\"status_code\":200,\"body\":{}},\"error\":null,\"reused\":true}\n".to_owned(),
             ),
             (

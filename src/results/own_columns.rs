@@ -238,7 +238,7 @@ impl OwnCells<'_> {
             OwnColumn::TokensPerS => outcome.speed().map_or(Cell::Empty, Cell::Tenths),
             OwnColumn::CachedTokens => usage(|usage| usage.cached),
             OwnColumn::ReasoningTokens => usage(|usage| usage.reasoning),
-            OwnColumn::Reused => Cell::Json(if outcome.reused { "true" } else { "false" }),
+            OwnColumn::Reused => Cell::Json(if outcome.is_reused() { "true" } else { "false" }),
         }
     }
 }

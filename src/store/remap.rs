@@ -46,7 +46,7 @@ impl Remap<'_> {
             db.prepare_cached(
                 "INSERT INTO outcome SELECT ?2, fp, ok, ?3, model, code, message, status, prompt, completion, wasted_p, wasted_c,
                  at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body, batch, side, at, len, ?4, prices,
-                 cached, reasoning, wasted_cached, wasted_reasoning, url, reused, first_token_ms, rule FROM old WHERE rowid = ?1",
+                 cached, reasoning, wasted_cached, wasted_reasoning, url, CASE WHEN leader IS NOT NULL THEN 0 END, first_token_ms, rule FROM old WHERE rowid = ?1",
             )?
             .execute(params![rowid, row.cast_signed(), id, sum])?;
             db.prepare_cached("DELETE FROM old WHERE rowid = ?1")?.execute([rowid])?;
@@ -58,7 +58,7 @@ impl Remap<'_> {
     pub fn finish(self) -> Result<u64> {
         let left = self.job.run(|db| {
             let left =
-                db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old WHERE reused IS NULL"), [])?;
+                db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old WHERE leader IS NULL"), [])?;
             db.execute_batch("DROP TABLE old; DELETE FROM meta WHERE key = 'claimed';")?;
             Ok(left)
         })?;

@@ -193,7 +193,7 @@ impl Totals {
         if let Some(url) = self.urls.get_mut(&outcome.url) {
             url.add(outcome);
         }
-        self.reused += u64::from(outcome.reused);
+        self.reused += u64::from(outcome.is_reused());
         if outcome.batch.is_some() {
             self.batch.add(charge);
         } else if outcome.attempts > 0 {
@@ -217,7 +217,7 @@ impl Totals {
                 self.look_into(body);
             }
             // The service does not say when it began to work on a row of a batch.
-            if outcome.batch.is_none() && !outcome.reused {
+            if outcome.batch.is_none() && !outcome.is_reused() {
                 self.latency.add(outcome.latency_ms);
                 outcome.first_token_ms.into_iter().for_each(|ms| self.first_token.add(ms));
                 outcome.speed().into_iter().for_each(|speed| self.speed.add(speed));

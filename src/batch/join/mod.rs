@@ -181,7 +181,7 @@ pub fn join(
             Found { error: Some(fate.clone()), at_risk: u32::from(billed), ..Found::default() }
         });
         let outcome = Outcome {
-            reused: false,
+            leader: None,
             row: row.row,
             id: row.id,
             fingerprint: row.fingerprint,

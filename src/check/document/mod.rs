@@ -10,7 +10,7 @@ use super::groups::ProblemGroups;
 use super::pass::{Checked, Pass};
 use super::quote::{Counting, ModelCost, PriceBasis, answer_limit};
 use super::range::CostRange;
-use super::repeats::Repeats;
+use super::repeats::RepeatSearch;
 use super::route::Route;
 use crate::error::{Exit, Result};
 use crate::input::Shard;
@@ -127,7 +127,8 @@ impl CheckDocument {
         let keys = KeyMaker::new("");
         let pass = Pass { table: Some(table), keys: Some(&keys), ..*pass };
         let SummedRows { checked, estimate, .. } = SummedRows::of(&pass, &inspector, &|_| true)?;
-        let repeats = Repeats::find(&pass, &checked, &keys, &inspector, None)?;
+        let search = RepeatSearch { pass: &pass, checked: &checked, keys: &keys, inspector: &inspector, dir: None };
+        let repeats = search.run(&mut |_| Ok(()))?;
         let found = estimate.models();
         let models = found.iter().map(|(name, model)| {
             let text_tokens = counting.factors.apply(name, model.prompt_tokens());

@@ -22,6 +22,8 @@ pub struct SubmitAsk {
     pub again: bool,
     /// `--resume`: the last job of the same content, or the named one (not empty), sends its failed rows again.
     pub resume: Option<String>,
+    /// `--dedupe`: equal requests are sent once.
+    pub dedupe: bool,
     /// `--require-discount`
     pub require_discount: bool,
     /// `--via auto`, with the speed of its realtime part. It answers rows in real time that batches do not serve for

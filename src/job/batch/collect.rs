@@ -40,6 +40,8 @@ struct Task {
 pub(super) struct Taken {
     pub(super) batch: JobBatch,
     pub(super) joined: Vec<Joined>,
+    /// Rows that got the outcome of one of these: answered, and failed.
+    followers: (u64, u64),
     findings: Findings,
     /// The results are incomplete.
     pub(super) lacks: bool,
@@ -145,7 +147,8 @@ impl Session<'_> {
         let expired = |joined: &&Joined| joined.outcome.error.as_ref().is_some_and(|e| e.code == ErrorCode::Expired);
         self.say(&taken.batch, &taken.findings, taken.joined.iter().filter(expired).count() as u64);
         let ok = taken.joined.iter().filter(|joined| joined.outcome.ok()).count() as u64;
-        self.count_in(ok, taken.joined.len() as u64 - ok);
+        let (followed, failed) = taken.followers;
+        self.count_in(ok + followed, taken.joined.len() as u64 - ok + failed);
         self.update_index(true)?;
         Ok(())
     }
@@ -346,7 +349,7 @@ fn join_results(
         _ => false,
     };
     let lacks = findings.garbled > 0 || findings.torn || short || files.late().is_some();
-    Ok(Taken { batch, joined: report.joined, findings, lacks })
+    Ok(Taken { batch, joined: report.joined, followers: (0, 0), findings, lacks })
 }
 
 impl Taken {
@@ -370,6 +373,7 @@ impl Taken {
         self.batch.step = BatchStep::Settled;
         db.put_joined(self.joined.iter().map(|joined| (&joined.outcome, place_of(joined))))?;
         db.put_batch(&self.batch)?;
+        self.followers = db.settle_followers()?;
         db.commit(true)
     }
 }

@@ -103,9 +103,11 @@ pub(super) fn spent_in_realtime(session: &Session<'_>) -> Result<Nanos> {
 /// Counts rows without an outcome that no batch will answer.
 pub(super) fn rows_beside_batches(session: &Session<'_>) -> Result<u64> {
     let (succeeded, failed) = session.counts()?;
-    let mut awaited = 0;
-    session.driver.db.borrow().each_awaited(|_| awaited += 1)?;
-    Ok(session.job.total.saturating_sub(succeeded + failed + awaited))
+    let (mut awaited, mut followers) = (RowSet::default(), 0);
+    let db = session.driver.db.borrow();
+    db.each_awaited(|row| _ = awaited.insert(row))?;
+    db.each_waiting(|_, leader| followers += u64::from(awaited.contains(leader)))?;
+    Ok(session.job.total.saturating_sub(succeeded + failed + awaited.count() + followers))
 }
 
 /// Writes one result per row. Rows without an outcome carry an error that says they are not answered yet.

@@ -16,6 +16,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input;
 use crate::job::ask::CostLimit;
 use crate::job::finish::Workspace;
+use crate::job::found_repeats::FoundRepeats;
 use crate::job::identity::Requests;
 use crate::job::own;
 use crate::job::remote::Remote;
@@ -38,8 +39,19 @@ pub(super) struct Entered<'a> {
     resumed: bool,
     /// The cost of the rows that are sent.
     quote: Quote,
+    /// The words about rows that are not sent, because their requests are repeated.
+    repeats: String,
     /// Parameters that rows set themselves.
     own: Vec<&'static str>,
+}
+
+/// Planned batches of a new job.
+#[derive(Debug, Default)]
+struct PlannedCopy {
+    quote: Quote,
+    repeats: String,
+    /// The most that the rows for realtime can cost.
+    later: Nanos,
 }
 
 /// Checks the inputs and enters a job with planned batches into the index, or finds the active job of the same content.
@@ -86,15 +98,17 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let spec = Spec {
         account: remote.account.to_owned(),
         routes: submission.routes.clone(),
+        dedupe: ask.dedupe,
         ..Spec::new(remote, &ask.input, ask.problems.skip_invalid)
     };
     let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
     let job = store.enter(&ledger, Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?.job;
     content.work_on(&job.id)?;
     let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
-    let quote = keep_and_plan(&mut session, &submission, ask)?;
+    let PlannedCopy { quote, repeats, .. } = keep_and_plan(&mut session, &submission, ask)?;
     drop(content);
-    Ok(Entered { session, known: false, resumed: false, quote, own: submission.builder.own_parameters() })
+    let own = submission.builder.own_parameters();
+    Ok(Entered { session, known: false, resumed: false, quote, repeats, own })
 }
 
 /// Locks the content, so that two commands with the same content do not both make a job.
@@ -141,24 +155,25 @@ fn go_on<'a>(
     if let Some(name) = &ask.name {
         take_name(&mut session, name)?;
     }
-    let mut quote = Quote::default();
+    let mut planned = PlannedCopy::default();
     if session.is_unplanned()? {
         // The job was killed before its batches were planned. Nothing has been sent.
-        quote = keep_and_plan(&mut session, submission, ask)?;
+        planned = keep_and_plan(&mut session, submission, ask)?;
     } else {
         revive_refused(&session)?;
         admit_unsent(&session, ask.limit, Nanos::ZERO)?;
     }
-    Ok(Entered { session, known: true, resumed: false, quote, own: Vec::new() })
+    let PlannedCopy { quote, repeats, .. } = planned;
+    Ok(Entered { session, known: true, resumed: false, quote, repeats, own: Vec::new() })
 }
 
 /// Copies the input into the job's directory and plans batches from that copy. If that fails, it forgets the job.
-fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
+fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<PlannedCopy> {
     keep(session, submission, ask)?;
-    let planned = plan_copy(session, submission, ask).and_then(|(quote, later)| {
-        admit_unsent(session, ask.limit, later)?;
+    let planned = plan_copy(session, submission, ask).and_then(|planned| {
+        admit_unsent(session, ask.limit, planned.later)?;
         session.driver.db.borrow_mut().put_entry(&session.job)?;
-        Ok(quote)
+        Ok(planned)
     });
     or_forget(session, planned)
 }
@@ -180,13 +195,14 @@ fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> 
     }
     session.spec.kept = kept;
     session.spec.skip_invalid = ask.problems.skip_invalid;
+    session.spec.dedupe = ask.dedupe;
     session.job.spec = session.spec.describe()?;
     session.job.total = submission.checked.rows;
     session.ledger.update(&session.job)
 }
 
-/// Plans batches. Returns the cost of all rows, and the most that those for realtime can cost.
-fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<(Quote, Nanos)> {
+/// Plans batches. The cost is that of all rows.
+fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<PlannedCopy> {
     let bounded = ask.limit.max_cost.is_some() || session.ctx.settings.budget.is_set();
     if let Some((id, kind)) = submission.checked.unbounded.as_ref().filter(|_| bounded && !ask.limit.allow_unpriced) {
         return Err(budget::unbounded_error(id, kind));
@@ -194,12 +210,14 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     let inputs = session.inputs()?;
     let mut content = Requests::new(&session.spec.identity(), inputs.chosen().shard());
     let only = submission.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
+    let keys = session.keys();
     let input = PlanInput {
         inputs: &inputs,
         builder: &submission.builder,
         checked: &submission.checked,
         only: only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
         retry: false,
+        keys: keys.as_ref(),
     };
     let planned = plan(session, input, &mut |found| content.row(found))?;
     let split = &planned.split;
@@ -211,17 +229,20 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
             .map_err(|error| error.problems(&split.oversize))?;
     }
     let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
-    // The plan skips rows for realtime, so the keys cannot be compared then.
-    if submission.realtime.is_none() && whole && content.key() != submission.key {
+    let repeats = planned.repeats.as_ref().map(FoundRepeats::words).unwrap_or_default();
+    // The plan skips rows for realtime and repeats, so the keys cannot be compared then.
+    if submission.realtime.is_none() && keys.is_none() && whole && content.key() != submission.key {
         return Err(input::changed("nothing was sent"));
     }
-    let Some(realtime) = &submission.realtime else { return Ok((planned.quote, Nanos::ZERO)) };
+    let Some(realtime) = &submission.realtime else {
+        return Ok(PlannedCopy { quote: planned.quote, repeats, later: Nanos::ZERO });
+    };
     let beside = price_beside(session, realtime, ask.limit)?;
     let later = beside.upper_bound.unwrap_or_default();
     let quote = planned.quote.and(beside);
     session.job.estimate = quote.estimate();
     session.ledger.update(&session.job)?;
-    Ok((quote, later))
+    Ok(PlannedCopy { quote, repeats, later })
 }
 
 /// Prices the rows for realtime. It refuses them before anything is sent if their cost cannot be limited, because the
@@ -246,6 +267,10 @@ impl Entered<'_> {
         }
         session.take_late_answers()?;
         session.record()?;
+        if ask.dedupe {
+            session.spec.dedupe = true;
+            session.job.spec = session.spec.describe()?;
+        }
         keep_input(session)?;
         account_lost(session)?;
         let set = retry_set(session, false, Transport::Batch)?;
@@ -293,7 +318,8 @@ impl Entered<'_> {
             let (rows, count) = (part + &text::plural(job.total, "row"), text::batches(batches.len()));
             let (own, quote) = (text::own_parameters(&self.own), &self.quote);
             let shard = spec.reading.pick.shard.map_or_else(String::new, |shard| format!(" (shard {shard})"));
-            format!("job {}{shard}: {rows} in {count}, {}, on {}{own}", job.id, quote.opening(), spec.shown_service())
+            let (id, repeats, cost) = (&job.id, &self.repeats, quote.opening());
+            format!("job {id}{shard}: {rows} in {count}{repeats}, {cost}, on {}{own}", spec.shown_service())
         };
         ctx.ui.note(&text);
         Ok(())

@@ -8,16 +8,19 @@ use super::session::Session;
 use crate::api::Dialect;
 use crate::check::estimate::{Estimate, RowInspector, RowStats};
 use crate::check::quote::{PriceBasis, Quote};
+use crate::check::repeats::{RepeatSearch, Repeats};
 use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
+use crate::job::found_repeats::FoundRepeats;
 use crate::job::identity::RowContent;
 use crate::outcome::Outcome;
 use crate::price::{Nanos, PriceBook, PriceTable};
-use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileForm;
+use crate::request::{KeyMaker, RequestBuilder};
+use crate::row_set::RowSet;
 use crate::split::stage::{NewBatchFile, Stage};
-use crate::split::{Split, SplitOptions, SplitRow, split};
+use crate::split::{BatchFile, Split, SplitOptions, SplitRow, split};
 use crate::store::{Asked, JobBatch, JobDb, RequestFile, Transport};
 
 /// Rows written to the database at a time.
@@ -36,6 +39,8 @@ pub(super) struct PlanInput<'a> {
     pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     /// A retry: the other rows already have outcomes.
     pub retry: bool,
+    /// Makes the keys by which repeated requests are found, as in the check. `None`: every row is sent.
+    pub keys: Option<&'a KeyMaker>,
 }
 
 /// Batches that were planned.
@@ -45,6 +50,8 @@ pub struct Planned {
     pub split: Split,
     /// The cost of their rows.
     pub quote: Quote,
+    /// Rows that get the outcome of an earlier one.
+    pub repeats: Option<FoundRepeats>,
 }
 
 /// Records rows as the splitter places them into files, and sums up their costs.
@@ -121,6 +128,8 @@ impl<'a> Planner<'a> {
             batch.cost.prices = self.db.prices_in_force();
             self.db.put_batch(&batch)?;
         }
+        // A leader may have its outcome already: from an earlier batch, or because it cannot be sent.
+        self.db.settle_followers()?;
         self.db.commit(true)
     }
 }
@@ -150,12 +159,16 @@ pub(super) fn plan(
     let bytes = input.inputs.total_bytes().unwrap_or(0);
     let form = form_of(session.driver.client.dialect());
     let inspector = RowInspector::new(bytes, counting.estimator, table).for_files(form);
+    let repeats = input.keys.map(|keys| keep_followers(&mut db, &input, keys, &inspector)).transpose()?;
+    let only = |row| {
+        !repeats.as_ref().is_some_and(|repeats| repeats.is_follower(row)) && input.only.is_none_or(|only| only(row))
+    };
     let options = SplitOptions {
         open: &open,
         limits: form,
         threads: Pass::default_threads(),
         first_number: first,
-        only: input.only,
+        only: Some(&only),
         digests: true,
         // A retry sends the rows that the user or an earlier attempt has picked, of any length.
         table: (!input.retry).then_some(table),
@@ -172,27 +185,56 @@ pub(super) fn plan(
     })?;
     stage.commit()?;
     let endpoint = format!("/v1{}", input.builder.endpoint().path());
-    let batches = split.files.iter().map(|file| JobBatch {
-        number: file.number,
-        model: file.model.to_string(),
-        endpoint: endpoint.clone(),
-        rows: file.rows,
-        file: RequestFile {
-            name: name(file.number),
-            bytes: file.bytes,
-            sha256: file.sha256.clone(),
-            ..RequestFile::default()
-        },
-        ..JobBatch::default()
-    });
+    let batches = split.files.iter().map(|file| planned_batch(file, name(file.number), &endpoint));
     planner.store(first, batches)?;
     let pricing = PriceBasis { table, counting: &counting };
     let quote = Quote::of(planner.estimate, pricing, Transport::Batch);
+    let repeats = repeats.map(|repeats| FoundRepeats::priced(repeats, pricing, Transport::Batch));
     drop(db);
     session.job.estimate = match (input.retry, session.job.estimate) {
         (false, _) => quote.estimate(),
         (true, old) => old.zip(quote.estimate()).map(|(old, new)| old + new),
     };
     session.update_index(true)?;
-    Ok(Planned { split, quote })
+    Ok(Planned { split, quote, repeats })
+}
+
+/// Builds the record of a batch whose file has this name.
+fn planned_batch(file: &BatchFile, name: String, endpoint: &str) -> JobBatch {
+    JobBatch {
+        number: file.number,
+        model: file.model.to_string(),
+        endpoint: endpoint.to_owned(),
+        rows: file.rows,
+        file: RequestFile { name, bytes: file.bytes, sha256: file.sha256.clone(), ..RequestFile::default() },
+        ..JobBatch::default()
+    }
+}
+
+/// Finds the repeated requests, and keeps the rows that wait for their leaders.
+fn keep_followers(
+    db: &mut JobDb,
+    input: &PlanInput<'_>,
+    keys: &KeyMaker,
+    inspector: &RowInspector<'_>,
+) -> Result<Repeats> {
+    let mut awaited = RowSet::default();
+    db.each_awaited(|row| _ = awaited.insert(row))?;
+    // Others were left by a plan that was not finished.
+    db.clear_waiting(|leader| awaited.contains(leader))?;
+    let pass = Pass::new(input.inputs, input.builder);
+    let search = RepeatSearch { pass: &pass, checked: input.checked, keys, inspector, dir: None };
+    let mut uncommitted = 0;
+    let repeats = search.run(&mut |follower| {
+        if input.only.is_none_or(|only| only(follower.row)) {
+            db.put_waiting([&follower])?;
+            uncommitted += 1;
+            if uncommitted % GROUP == 0 {
+                db.commit(false)?;
+            }
+        }
+        Ok(())
+    })?;
+    db.commit(false)?;
+    Ok(repeats)
 }

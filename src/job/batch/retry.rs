@@ -9,6 +9,7 @@ use crate::check::Pass;
 use crate::check::calibrate::Factors;
 use crate::check::estimate::{RowInspector, SummedRows};
 use crate::check::quote::{Counting, PriceBasis, Quote};
+use crate::check::repeats::RepeatSearch;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{CostLimit, RetryFilter, Role, RunAsk};
@@ -288,6 +289,11 @@ pub(super) fn retry_set(session: &Session<'_>, all: bool, transport: Transport) 
     let db = session.driver.db.borrow();
     let keeps = |batch: &JobBatch| transport == Transport::Batch || !batch.is_postponed();
     db.each_awaited_by(keeps, |row| _ = awaited.insert(row))?;
+    let mut followers = Vec::new();
+    db.each_waiting(|row, leader| followers.extend(awaited.contains(leader).then_some(row)))?;
+    for row in followers {
+        awaited.insert(row);
+    }
     let mut rows = db.to_do(session.job.total, |code| {
         let take = all || !code.is_permanent();
         left += u64::from(!take);
@@ -309,11 +315,20 @@ pub fn priced(session: &Session<'_>, mut rows: Vec<u64>, left: u64, transport: T
     let bytes = (inputs.total_bytes().unwrap_or(0) as f64 * share) as u64;
     let (table, counting) = (&session.ctx.settings.prices, counting(session));
     let inspector = RowInspector::new(bytes, counting.estimator, table);
-    let pass = Pass { max_problems: 0, ..Pass::new(&inputs, &builder) };
+    let keys = session.keys();
+    let pass = Pass { max_problems: 0, keys: keys.as_ref(), ..Pass::new(&inputs, &builder) };
     let wanted = |row| rows.binary_search(&row).is_ok();
-    let sent = SummedRows::of(&pass, &inspector, &wanted)?;
+    let mut sent = SummedRows::of(&pass, &inspector, &wanted)?;
     let asked = rows.len() as u64;
-    rows.retain(|row| sent.rows.contains(*row));
+    let good = std::mem::take(&mut sent.rows);
+    if let Some(keys) = &keys {
+        // A repeated request costs nothing.
+        let search = RepeatSearch { pass: &pass, checked: &sent.checked, keys, inspector: &inspector, dir: None };
+        let repeats = search.run(&mut |_| Ok(()))?;
+        let pass = Pass { keys: None, ..pass };
+        sent = SummedRows::of(&pass, &inspector, &|row| wanted(row) && !repeats.is_follower(row))?;
+    }
+    rows.retain(|row| good.contains(*row));
     let quote = Quote::of(sent.estimate, PriceBasis { table, counting: &counting }, transport);
     Ok(RetrySet { invalid: asked - rows.len() as u64, rows, left, quote })
 }
@@ -331,9 +346,12 @@ pub fn counting(session: &Session<'_>) -> Counting<'static> {
 /// Plans batches for these rows and releases their reservation.
 pub(super) fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> Result<()> {
     let (inputs, builder) = (session.inputs()?, session.builder()?);
-    let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &builder) }.run()?;
+    let keys = session.keys();
+    let keys = keys.as_ref();
+    let checked = Pass { max_problems: 0, keys, ..Pass::new(&inputs, &builder) }.run()?;
     let only = |row| rows.binary_search(&row).is_ok();
-    let input = PlanInput { inputs: &inputs, builder: &builder, checked: &checked, only: Some(&only), retry: true };
+    let input =
+        PlanInput { inputs: &inputs, builder: &builder, checked: &checked, only: Some(&only), retry: true, keys };
     plan(session, input, &mut |_| {})?;
     let mut batches = session.batches()?;
     batches.retain(|batch| batch.step == BatchStep::Planned);

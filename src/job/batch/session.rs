@@ -16,13 +16,14 @@ use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
 use crate::job::finish::{self, JobAccounts, Workspace};
+use crate::job::identity::key_maker;
 use crate::job::remote::Remote;
 use crate::job::signals::{self, Signals};
 use crate::job::spec::{Spec, inputs_of, moved_from, same_service, say_changes, spec_of};
 use crate::job::verdict::{JobCommand, JobFacts, RowFacts, Verdict, state_of};
 use crate::price::Nanos;
 use crate::realtime::Shared;
-use crate::request::RequestBuilder;
+use crate::request::{KeyMaker, RequestBuilder};
 use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, LockWait, Store};
 use crate::ui::{Progress, Results};
 
@@ -248,6 +249,11 @@ impl<'a> Session<'a> {
     /// Forgets the count, because the store may hold other outcomes by now.
     pub(super) fn forget_counts(&self) {
         self.counted.set(None);
+    }
+
+    /// Makes the keys by which the job finds repeated requests. `None`: it sends every row.
+    pub(super) fn keys(&self) -> Option<KeyMaker> {
+        self.spec.dedupe.then(|| key_maker(&self.spec.identity()))
     }
 
     /// Writes the job's state and counts into the index. `busy`: this process continues with the job.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::input::{Inputs, OpenedInputs, StdinCopy};
 use crate::job::ask::InputSource;
 use crate::job::finish::Workspace;
-use crate::job::identity::{Requests, RowContent};
+use crate::job::identity::{Requests, RowContent, key_maker};
 use crate::price::PriceTable;
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -66,7 +66,9 @@ impl Submission {
         let table = &workspace.ctx.settings.prices;
         let in_batch = |model: &str| ask.auto.is_none() || route::saves(table.get(model));
         let listed = ask.problems.listed;
-        let pass = Pass { max_problems: listed, table: Some(table), ..Pass::new(&inputs, &builder) };
+        let keys = ask.dedupe.then(|| key_maker(service));
+        let pass =
+            Pass { max_problems: listed, table: Some(table), keys: keys.as_ref(), ..Pass::new(&inputs, &builder) };
         let checked = pass.inspect(
             &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
             &mut |row, found| {

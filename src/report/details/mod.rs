@@ -103,7 +103,7 @@ impl DetailsFold {
         if outcome.usage.is_some() {
             self.lengths.add(u32::try_from(tokens).unwrap_or(u32::MAX));
         }
-        if let Some(created) = created.filter(|_| !outcome.reused) {
+        if let Some(created) = created.filter(|_| !outcome.is_reused()) {
             self.timeline.add(created);
         }
         if let Some(ms) = measured_latency(outcome) {

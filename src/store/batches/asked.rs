@@ -79,12 +79,12 @@ impl JobDb {
         self.commit(false)
     }
 
-    /// Retires the outcomes of all rows that batches from `number` on ask; their cost is kept. It is committed with the
-    /// open group.
+    /// Retires the outcomes of all rows that batches from `number` on ask, and of rows that wait for another one's; their
+    /// cost is kept. It is committed with the open group.
     pub fn retire_asked(&mut self, number: u32) -> Result<()> {
         self.begin()?;
         self.run(|db| {
-            let asked = "row IN (SELECT row FROM request WHERE batch >= ?1)";
+            let asked = "(row IN (SELECT row FROM request WHERE batch >= ?1) OR row IN (SELECT row FROM follower))";
             db.execute(
                 &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE {asked} AND attempts > 0"),
                 [number],
@@ -107,6 +107,14 @@ impl JobDb {
     pub fn delete_missing(&mut self, batch: u32) -> Result<Vec<u64>> {
         self.begin()?;
         let mut rows: Vec<u64> = self.run(|db| {
+            // Followers get those of their leaders again.
+            let of_followers = "FROM outcome WHERE batch = ?1 AND code = ?2 AND leader > 0";
+            let wait = format!(
+                "INSERT OR IGNORE INTO follower (leader, row, fp, id) SELECT leader, row, fp, id {of_followers}"
+            );
+            for statement in [wait, format!("DELETE {of_followers}")] {
+                db.execute(&statement, params![batch, ErrorCode::Missing.as_str()])?;
+            }
             let delete = "DELETE FROM outcome WHERE batch = ?1 AND code = ?2 RETURNING row";
             let mut statement = db.prepare_cached(delete)?;
             let code = ErrorCode::Missing.as_str();

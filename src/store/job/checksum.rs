@@ -155,7 +155,7 @@ fn head(outcome: &Outcome, place: Option<BodyPlace>) -> u32 {
     if outcome.url > 0 {
         bytes.extend([3, u64::from(outcome.url)].into_iter().flat_map(u64::to_le_bytes));
     }
-    if outcome.reused {
+    if outcome.is_reused() {
         bytes.push(1);
     }
     if let Some(ms) = outcome.first_token_ms {

@@ -33,9 +33,7 @@ impl JobDb {
     /// Drops the claim, once every row that was sent has its outcome. It is committed with the open group.
     pub fn release(&mut self) -> Result<()> {
         self.begin()?;
-        self.run(|db| {
-            db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried; DELETE FROM follower;")
-        })?;
+        self.run(|db| db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried;"))?;
         Ok(())
     }
 
@@ -104,7 +102,7 @@ impl JobDb {
     pub fn unanswered(&self, limit: usize) -> Result<Vec<u64>> {
         let claimed = self.claimed()?;
         let mut waiting = RowSet::default();
-        self.each_waiting(|row| _ = waiting.insert(row))?;
+        self.each_waiting(|row, _| _ = waiting.insert(row))?;
         let mut rows = Vec::new();
         let mut expected = 1;
         let mut missing = |expected: u64| {

@@ -53,7 +53,7 @@ impl JobDb {
         for DamagedAnswer { row, .. } in &damaged {
             self.run(|db| {
                 db.execute(
-                    &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND reused IS NULL"),
+                    &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND leader IS NULL"),
                     [row.cast_signed()],
                 )?;
                 db.execute("DELETE FROM outcome WHERE row = ?1", [row.cast_signed()])
@@ -74,11 +74,11 @@ impl JobDb {
     fn damaged_answers(&self) -> Result<Vec<DamagedAnswer>> {
         let synced = self.synced_log()?;
         // The bodies of rows that follow each other lie one after the other. Those of followers lie with their leaders.
-        let mut damaged = self.damaged_among("reused IS NULL ORDER BY row")?;
+        let mut damaged = self.damaged_among("leader IS NULL ORDER BY row")?;
         for answer in &mut damaged {
             answer.synced = answer.end.is_none_or(|end| end <= synced);
         }
-        damaged.extend(self.damaged_among("reused ORDER BY at")?);
+        damaged.extend(self.damaged_among("leader IS NOT NULL ORDER BY at")?);
         damaged.sort_by_key(|answer| answer.row);
         Ok(damaged)
     }

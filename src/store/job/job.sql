@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS outcome (
     wasted_cached INTEGER,           -- the same parts of wasted_p and wasted_c
     wasted_reasoning INTEGER,
     url         INTEGER,             -- number of the base URL of the last attempt; NULL: the service has one, or a batch answered
-    reused      INTEGER,             -- 1: the outcome of an equal request, for which nothing was sent; NULL: its own
+    leader      INTEGER,             -- the row whose outcome it is, by an equal request; 0: none of this job; NULL: its own
     first_token_ms INTEGER,          -- time to the first token of a stream; NULL: there was no stream
     rule        TEXT                 -- the rule that a rejected answer breaks; NULL: no answer was rejected
 ) STRICT;
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER,
     sum INTEGER, prices INTEGER, cached INTEGER, reasoning INTEGER, wasted_cached INTEGER, wasted_reasoning INTEGER,
-    url INTEGER, reused INTEGER, first_token_ms INTEGER, rule TEXT
+    url INTEGER, leader INTEGER, first_token_ms INTEGER, rule TEXT
 ) STRICT;
 -- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (

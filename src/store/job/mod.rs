@@ -83,8 +83,8 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "tried", name: "wasted_reasoning", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "url", kind: "INTEGER" },
         AddedColumn { table: "set_aside", name: "url", kind: "INTEGER" },
-        AddedColumn { table: "outcome", name: "reused", kind: "INTEGER" },
-        AddedColumn { table: "set_aside", name: "reused", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "leader", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "leader", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "first_token_ms", kind: "INTEGER" },
         AddedColumn { table: "set_aside", name: "first_token_ms", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "rule", kind: "TEXT" },
@@ -224,7 +224,7 @@ pub(super) mod tests {
     #[test]
     fn database_of_an_earlier_format_is_upgraded() {
         const PARTS: [&str; 8] =
-            ["url", "cached", "reasoning", "wasted_cached", "wasted_reasoning", "reused", "first_token_ms", "rule"];
+            ["url", "cached", "reasoning", "wasted_cached", "wasted_reasoning", "leader", "first_token_ms", "rule"];
         let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3], PARTS[4], PARTS[5], PARTS[6], PARTS[7]];
         let retired = ["prices", PARTS[1], PARTS[2], PARTS[3], PARTS[4]];
         let format_3: &[(&str, &[&str])] = &[
@@ -237,7 +237,7 @@ pub(super) mod tests {
         ];
         let format_5: &[(&str, &[&str])] =
             &[("outcome", &PARTS), ("set_aside", &PARTS), ("retired", &PARTS[1..5]), ("tried", &PARTS[3..5])];
-        let later = ["url", "reused", "first_token_ms", "rule"];
+        let later = ["url", "leader", "first_token_ms", "rule"];
         let format_7: &[(&str, &[&str])] = &[("outcome", &later), ("set_aside", &later)];
         let format_8: &[(&str, &[&str])] = &[("outcome", &later[1..]), ("set_aside", &later[1..])];
         let format_9: &[(&str, &[&str])] = &[("outcome", &later[2..]), ("set_aside", &later[2..])];

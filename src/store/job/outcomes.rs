@@ -11,7 +11,7 @@ use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 use crate::store::damaged;
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url, reused, first_token_ms, rule";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning, url, leader, first_token_ms, rule";
 
 /// Bytes of bodies that are read back at a time: some rows of usual length, a single long one.
 const MUCH: usize = 1 << 20;
@@ -109,7 +109,7 @@ impl<'db> Inserts<'db> {
                 outcome.wasted.cached.cast_signed(),
                 outcome.wasted.reasoning.cast_signed(),
                 stored_url(outcome),
-                outcome.reused.then_some(true),
+                outcome.leader.map(u64::cast_signed),
                 outcome.first_token_ms,
                 outcome.error.as_ref().and_then(|e| e.rule.as_deref()),
             ]),
@@ -377,7 +377,7 @@ pub(super) struct StoredRow {
 
 impl StoredRow {
     /// Returns whether the columns that were read are as they were written.
-    fn agrees(&self, part: Part) -> bool {
+    pub fn agrees(&self, part: Part) -> bool {
         self.sum.is_none_or(|sum| sum.agrees(Checksum::of(&self.outcome, self.place, self.outcome.prices), part))
     }
 }
@@ -425,7 +425,7 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
         batch: row.get(17)?,
         url: row.get::<_, Option<u32>>(27)?.unwrap_or(0),
         prices: row.get::<_, Option<u32>>(18)?.unwrap_or(0),
-        reused: row.get::<_, Option<bool>>(28)?.unwrap_or(false),
+        leader: row.get::<_, Option<i64>>(28)?.map(i64::cast_unsigned),
     };
     Ok(StoredRow { outcome, place, sum: Checksum::read(row, 22)? })
 }

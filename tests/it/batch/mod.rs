@@ -4,6 +4,7 @@ mod adopt;
 mod again;
 mod cancel;
 mod clean;
+mod dedupe;
 mod doubt;
 mod ends;
 mod fetch;
