@@ -56,7 +56,7 @@ pub use download::Downloaded;
 pub use fields::{Listing, is_id};
 pub use own_header::OwnHeader;
 pub use proxy::proxy_of;
-pub use streamed::{StreamPatience, StreamedReply};
+pub use streamed::{StreamPatience, StreamedReply, put_together};
 pub use upload::{Registered, Upload, UploadForm};
 
 /// Longest answer, decompressed: far above any completion, and small enough for this machine.

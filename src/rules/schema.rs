@@ -31,8 +31,13 @@ impl Schema {
         if !(schema.is_object() || schema.is_boolean()) {
             return Err(usage("a schema is a JSON object, or true or false".to_owned()));
         }
+        let draft = Draft::Draft202012.detect(schema);
+        if draft == Draft::Unknown {
+            return Err(usage("its `$schema` is unknown".to_owned())
+                .hint("leave `$schema` out, or write \"$schema\": \"https://json-schema.org/draft/2020-12/schema\""));
+        }
         let options = jsonschema::options()
-            .with_draft(Draft::Draft202012.detect(schema))
+            .with_draft(draft)
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(PATTERN_STEPS));
         let validator = options.offline().build(schema).map_err(|error| match error.kind() {
             ValidationErrorKind::Referencing(reference) => {

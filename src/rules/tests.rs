@@ -67,6 +67,7 @@ fn schema_that_cannot_be_used_is_a_usage_error() {
         ),
         (r#"{"$ref": "other.json#/a"}"#, "--json-schema: the schema refers to something outside of itself"),
         (r##"{"$ref": "#/$defs/none"}"##, "--json-schema: the schema refers to something outside of itself"),
+        (r#"{"$schema": "https://example.com/own", "type": "object"}"#, "--json-schema: its `$schema` is unknown"),
         (r#"{"pattern": "("}"#, "--json-schema: the schema is invalid at \"/pattern\""),
     ] {
         let error = Schema::new(text).unwrap_err();

@@ -161,14 +161,17 @@ def main():
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", choices=["run", "batch"])
     parser.add_argument("--dialect", choices=["together", "openai"], default="together")
+    parser.add_argument("--stream", action="store_true", help="run asks for streams")
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
     seed, chance = seeded(args.seed)
-    print(f"crash loop: {args.kills} kills of each kind, --seed {seed}, --dialect {args.dialect}")
+    streams = " --stream" if args.stream else ""
+    print(f"crash loop: {args.kills} kills of each kind, --seed {seed}, --dialect {args.dialect}{streams}")
     with Harness(args.llbatch, SETTLE, args.dialect) as harness:
-        for name, kind in (("run", Realtime), ("batch", Loop)):
+        kinds = {"run": lambda: Realtime(harness, chance, args.kills, args.stream), "batch": lambda: Loop(harness, chance, args.kills)}
+        for name, kind in kinds.items():
             if args.only in (None, name):
-                loop = kind(harness, chance, args.kills)
+                loop = kind()
                 loop.go()
                 loop.report()
     return harness.verdict("every row once, nothing lost, one batch per shard")

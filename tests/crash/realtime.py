@@ -13,9 +13,10 @@ MOST_IN_A_ROW = 5
 
 
 class Realtime:
-    def __init__(self, harness, chance, kills):
+    def __init__(self, harness, chance, kills, stream):
         self.harness, self.chance, self.wanted = harness, chance, kills
-        self.calm = Calm(harness, RUN)
+        self.command = (*RUN, "--stream") if stream else RUN
+        self.calm = Calm(harness, self.command)
         self.kills, self.codes, self.spans = collections.Counter(), collections.Counter(), {}
         self.lines = {}
 
@@ -52,7 +53,7 @@ class Realtime:
         these = rows(f"r{number}", count, 3)
         write_rows(home.dir / "in.jsonl", these)
         expected = self.calm.expected(these)
-        args = (*RUN, "--concurrency", str(concurrency))
+        args = (*self.command, "--concurrency", str(concurrency))
         line = self.lines.setdefault(setting, [0] * 6)
         lost, kills, most, doubt = 0, 0, 0, 0
         span = self.spans.setdefault(setting, 0.2 + count * max(ms / 1000 / concurrency, 0.0001))

@@ -78,15 +78,28 @@ impl Client {
         let mut reply = whole.unwrap_or_else(|| Err(late(patience.whole, "--request-timeout")))?;
         if is_answer && holds_events(&reply.body) {
             // A proxy has taken the type off.
-            let mut answer = StreamedAnswer::new(status);
-            answer.take(&reply.body)?;
-            reply.body = answer.end(|| choices_of(&asked))?;
+            reply.body = put_together(status, [&*reply.body], || choices_of(&asked))?;
         } else if is_answer {
             self.answers_whole.store(true, Ordering::Relaxed);
         }
         reply.body = self.without_key(reply.body);
         Ok(StreamedReply { reply, first_token: None })
     }
+}
+
+/// The body of the answer, or of the error in its place, in a stream that came in these pieces. `choices` is the number that was
+/// asked for.
+///
+/// # Errors
+/// A bad response, if the answer does not end, or an event is no part of one.
+pub fn put_together<'a>(
+    status: u16,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    choices: impl FnOnce() -> usize,
+) -> Result<Bytes, Failure> {
+    let mut answer = StreamedAnswer::new(status);
+    pieces.into_iter().try_for_each(|piece| answer.take(piece))?;
+    answer.end(choices)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -105,37 +118,27 @@ fn choices_of(request: &[u8]) -> usize {
 /// The reading of one stream.
 struct StreamReading {
     status: u16,
-    begun: Instant,
-    patience: StreamPatience,
+    watch: StreamWatch,
     decoder: Decoder,
     answer: StreamedAnswer,
-    first_token: Option<Duration>,
 }
 
 impl StreamReading {
     fn new(response: &AnyResponse, begun: Instant, patience: StreamPatience) -> Self {
         Self {
             status: response.status(),
-            begun,
-            patience,
+            watch: StreamWatch::new(begun, patience),
             decoder: Decoder::of(response.encoding()),
             answer: StreamedAnswer::new(response.status()),
-            first_token: None,
         }
     }
 
     /// Reads the stream to its end. Returns the body of the answer, or of the error that came in its place, and the time to its
     /// first piece. A process that was stopped meanwhile, or a machine that slept, first reads what has arrived.
     async fn read_on(mut self, mut response: AnyResponse, asked: &[u8]) -> Result<(Bytes, Option<Duration>), Failure> {
-        let mut silent_since = self.begun;
-        let mut caught_up = self.begun;
+        let mut caught_up = self.watch.begun;
         while !self.answer.has_failed() {
-            let patience = match self.first_token {
-                _ if self.answer.is_done() => LAST_BYTES,
-                None => self.patience.first_token,
-                Some(_) => self.patience.stall,
-            };
-            let until = (silent_since + patience).max(caught_up);
+            let until = self.watch.until(self.answer.is_done()).max(caught_up);
             let chunk = match timeout_at(until.into(), response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => break,
@@ -145,33 +148,63 @@ impl StreamReading {
                     caught_up = Instant::now() + CATCH_UP;
                     continue;
                 }
-                Err(_) => return Err(self.too_slow(patience)),
+                Err(_) => return Err(self.watch.too_slow()),
             };
             self.take(&chunk)?;
-            // Comments do not begin an answer.
-            if self.first_token.is_some() || self.answer.is_done() {
-                silent_since = Instant::now();
-            }
+            self.watch.heard(Instant::now(), self.answer.has_begun(), self.answer.is_done());
         }
         let body = self.answer.end(|| choices_of(asked))?;
-        Ok((body, self.first_token))
+        Ok((body, self.watch.first_token))
     }
 
     /// Takes bytes of the body.
     fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let (plain, decoded) = self.decoder.decoded(bytes);
         self.answer.take(&plain)?;
-        if self.answer.has_begun() && self.first_token.is_none() {
-            self.first_token = Some(self.begun.elapsed());
-        }
         match decoded {
             Err(error) if !self.answer.is_done() => Err(Failure::broken(&error, self.status)),
             _ => Ok(()),
         }
     }
+}
 
-    fn too_slow(&self, patience: Duration) -> Failure {
-        let seconds = patience.as_secs_f64();
+/// The silences of one stream, by the clock of the caller.
+struct StreamWatch {
+    patience: StreamPatience,
+    begun: Instant,
+    silent_since: Instant,
+    /// Time to the first piece of the answer.
+    first_token: Option<Duration>,
+}
+
+impl StreamWatch {
+    const fn new(begun: Instant, patience: StreamPatience) -> Self {
+        Self { patience, begun, silent_since: begun, first_token: None }
+    }
+
+    /// The longest silence from here on.
+    const fn patience(&self) -> Duration {
+        if self.first_token.is_some() { self.patience.stall } else { self.patience.first_token }
+    }
+
+    /// The end of the patience. `is_done`: only the end of the body is awaited.
+    fn until(&self, is_done: bool) -> Instant {
+        self.silent_since + if is_done { LAST_BYTES } else { self.patience() }
+    }
+
+    /// Bytes have come. `has_begun`: a piece of the answer is among those so far.
+    fn heard(&mut self, now: Instant, has_begun: bool, is_done: bool) {
+        if has_begun && self.first_token.is_none() {
+            self.first_token = Some(now - self.begun);
+        }
+        // Comments do not begin an answer.
+        if has_begun || is_done {
+            self.silent_since = now;
+        }
+    }
+
+    fn too_slow(&self) -> Failure {
+        let seconds = self.patience().as_secs_f64();
         let what = match self.first_token {
             None => format!("no first token within {seconds} s (--first-token-timeout)"),
             Some(_) => format!("the stream stalled for {seconds} s (--stall-timeout)"),

@@ -163,3 +163,27 @@ async fn an_error_in_a_stream_is_the_reply() {
         assert_eq!(body(&reply), r#"{"error":{"message":"busy","code":503}}"#);
     }
 }
+
+#[test]
+fn a_stream_that_moves_may_take_an_hour_and_a_silent_one_may_not() {
+    const MINUTE: Duration = Duration::from_mins(1);
+    let patience = StreamPatience { first_token: MINUTE * 2, stall: Duration::from_secs(61), whole: MINUTE * 10 };
+    let begun = Instant::now();
+    let mut watch = StreamWatch::new(begun, patience);
+    // Comments before the first piece do not help.
+    watch.heard(begun + MINUTE, false, false);
+    assert_eq!(watch.until(false), begun + MINUTE * 2);
+    assert!(watch.too_slow().message.starts_with("no first token within 120 s"));
+    let mut now = begun + MINUTE;
+    for minute in 1..=60 {
+        assert!(watch.until(false) > now, "cut after {minute} minutes");
+        watch.heard(now, true, false);
+        now += MINUTE;
+    }
+    assert_eq!(watch.first_token, Some(MINUTE));
+    // It is silent from now on.
+    assert_eq!(watch.until(false), begun + MINUTE * 60 + Duration::from_secs(61));
+    assert!(watch.too_slow().message.starts_with("the stream stalled for 61 s"));
+    watch.heard(now, true, true);
+    assert_eq!(watch.until(true), now + LAST_BYTES);
+}

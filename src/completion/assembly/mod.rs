@@ -383,10 +383,12 @@ fn inside_of_quotes(value: &str) -> Option<&str> {
 fn stays_inside_of_quotes(piece: &[u8]) -> bool {
     let mut rest = piece;
     while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
-        if rest[at] == b'"' || at + 2 > rest.len() {
-            return false;
-        }
-        rest = &rest[at + 2..];
+        let escape = match rest[at..] {
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => 6,
+            _ => return false,
+        };
+        rest = &rest[at + escape..];
     }
     !piece.is_empty() && piece.iter().all(|byte| *byte >= b' ')
 }

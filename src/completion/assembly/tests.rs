@@ -120,3 +120,19 @@ fn chunks_that_look_alike_are_no_less_than_the_parsed_ones() {
     let body: Value = serde_json::from_str(&body.unwrap()).unwrap();
     assert_eq!(body["choices"][0]["message"]["content"], "aab");
 }
+
+#[test]
+fn a_piece_with_an_invalid_escape_is_no_chunk() {
+    let piece = |text: &str| chunk(&format!(r#""delta":{{"content":"{text}"}}"#));
+    for (text, news) in [
+        (r"\u00e9\n\/", Chunk::Piece),
+        (r"\x", Chunk::Invalid),
+        (r"\u00g9", Chunk::Invalid),
+        (r"\u00e", Chunk::Invalid),
+        (r#"a" b"#, Chunk::Invalid),
+    ] {
+        let mut assembly = Assembly::default();
+        assert_eq!(assembly.push(&piece("a")), Chunk::Piece);
+        assert_eq!(assembly.push(&piece(text)), news, "{text}");
+    }
+}
