@@ -111,7 +111,7 @@ impl Driver<'_> {
             .map(async |batch| {
                 let id = batch.remote.id.clone().unwrap_or_default();
                 let what = format!("asking about {id}");
-                let answer = self.retry(&what, self.options.poll_retry_for, || self.client.batch(&id)).await;
+                let answer = self.retry(&what, self.options.limits.retry_for, || self.client.batch(&id)).await;
                 (what, batch, answer)
             })
             .buffer_unordered(CALLS);
@@ -204,11 +204,11 @@ impl Driver<'_> {
                 self.save(&batch)?;
                 let id = batch.remote.id.clone().unwrap_or_default();
                 let what = format!("cancelling {id}");
-                match self.retry(&what, self.options.poll_retry_for, || self.client.cancel_batch(&id)).await {
+                match self.retry(&what, self.options.limits.retry_for, || self.client.cancel_batch(&id)).await {
                     Ok(known) => learn(&mut batch, known),
                     // The batch has probably ended meanwhile. A poll shows it.
                     Err(failure) if failure.class() == Class::RowFatal => {
-                        let known = self.retry(&what, self.options.poll_retry_for, || self.client.batch(&id)).await;
+                        let known = self.retry(&what, self.options.limits.retry_for, || self.client.batch(&id)).await;
                         let known = known.map_err(|f| error(&what, &f))?;
                         learn_all(&mut batch, known);
                         if !batch.ended {
@@ -230,7 +230,7 @@ impl Driver<'_> {
     pub async fn ask(&self, batch: &mut JobBatch) -> Result<()> {
         let Some(id) = batch.remote.id.clone() else { return Ok(()) };
         let what = format!("asking about {id}");
-        match self.retry(&what, self.options.poll_retry_for, || self.client.batch(&id)).await {
+        match self.retry(&what, self.options.limits.retry_for, || self.client.batch(&id)).await {
             Ok(known) if known.status.is_final() => learn_all(batch, known),
             // The batch has certainly ended. Another status now is an error of the service.
             Ok(_) => {}
@@ -308,7 +308,7 @@ impl Driver<'_> {
             self.moved.set(Instant::now());
             (self.on_event)(&DriverEvent::Downloading { number: batch.number, bytes });
         };
-        let retry_for = self.options.poll_retry_for;
+        let retry_for = self.options.limits.retry_for;
         let length = self.retry(&what, retry_for, || self.client.download(id, &part, &progress)).await;
         let Downloaded { length, announced } = match length {
             Ok(downloaded) => downloaded,

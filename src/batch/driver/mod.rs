@@ -13,7 +13,7 @@ mod upload;
 
 pub use abandon::was_given_up;
 pub use download::BatchDownloads;
-pub use postpone::SubmitScope;
+pub use postpone::{SubmitScope, until_due};
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -33,6 +33,18 @@ use crate::store::{JobBatch, JobDb};
 /// worth more than a second or two.
 const LULL: Duration = Duration::from_secs(2);
 
+/// Limits of a driver's calls, which a command may change for a part of its work.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits {
+    /// Time to retry each call that polls, looks up or downloads. A command that waits longer polls again.
+    pub retry_for: Duration,
+    /// End of all retries, and of every call that may be repeated.
+    pub until: Option<Deadline>,
+    /// First wait before llbatch creates a postponed batch again; each further wait is longer. `None`: the command does not
+    /// wait.
+    pub postpone: Option<Duration>,
+}
+
 /// Settings of a driver.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -46,18 +58,14 @@ pub struct Options {
     pub settle_after: Duration,
     /// Time to retry each call that uploads or creates a batch.
     pub retry_for: Duration,
-    /// Time to retry each call that polls, looks up or downloads. A command that waits longer polls again.
-    pub poll_retry_for: Duration,
-    /// End of all retries, and of every call that may be repeated.
-    pub until: Option<Deadline>,
+    /// Limits of its calls.
+    pub limits: CallLimits,
     /// Concurrent uploads.
     pub uploads: usize,
     /// Live batches of other jobs with the same service.
     pub witnesses: Vec<String>,
     /// A batch of the very file that no job here owns is taken over instead of creating another.
     pub take_over: bool,
-    /// First wait before a batch is made again that the service did not begin. `None`: the command does not wait.
-    pub postpone: Option<Duration>,
 }
 
 impl Options {
@@ -69,12 +77,10 @@ impl Options {
             elsewhere: None,
             settle_after: retry_for,
             retry_for,
-            poll_retry_for: retry_for,
-            until: None,
+            limits: CallLimits { retry_for, until: None, postpone: None },
             uploads: 1,
             witnesses: Vec::new(),
             take_over: false,
-            postpone: None,
         }
     }
 }
@@ -257,23 +263,15 @@ impl Driver<'_> {
         }
     }
 
-    /// Sleeps, or ends early when the user interrupts or the time is up. The clock on the wall may jump over its end.
-    async fn sleep_in_time(&self, time: Duration) -> Result<()> {
-        tokio::select! {
-            slept = self.sleep(time) => slept,
-            () = over(self.options.until) => Ok(()),
-        }
-    }
-
     /// Returns true if `retry_for` would end before another `wait` does.
     fn too_long(&self, began: Instant, wait: Duration, retry_for: Duration) -> bool {
-        began.elapsed() + wait > retry_for || self.options.until.is_some_and(|until| until.left() < wait)
+        began.elapsed() + wait > retry_for || self.options.limits.until.is_some_and(|until| until.left() < wait)
     }
 
     /// Makes a call that may be repeated, and abandons it when the time is up.
     async fn in_time<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         self.moved.set(Instant::now());
-        let Some(until) = self.options.until else { return call.await };
+        let Some(until) = self.options.limits.until else { return call.await };
         let over = async {
             loop {
                 until.wait().await;
@@ -316,7 +314,7 @@ impl Driver<'_> {
                 return Err(failure);
             }
             (self.on_event)(&DriverEvent::Again { what, failure: &failure.message, wait });
-            if self.sleep_in_time(wait).await.is_err() {
+            if self.pause_in_time(wait, self.options.limits.until).await.is_err() {
                 return Err(failure);
             }
         }
@@ -331,12 +329,15 @@ impl Driver<'_> {
         self.sleep(time).await
     }
 
-    /// Waits for `time`, or until the time is up.
+    /// Waits for `time`, but not beyond `until`. The clock on the wall may jump over its end.
     ///
     /// # Errors
     /// 130 if the user interrupts.
-    pub async fn pause_in_time(&self, time: Duration) -> Result<()> {
+    pub async fn pause_in_time(&self, time: Duration, until: Option<Deadline>) -> Result<()> {
         self.stopped()?;
-        self.sleep_in_time(time).await
+        tokio::select! {
+            slept = self.sleep(time) => slept,
+            () = over(until) => Ok(()),
+        }
     }
 }

@@ -33,6 +33,17 @@ impl SubmitScope {
     }
 }
 
+/// Returns the time until a command makes the batch again whose first such wait is `first`. For a command that does not
+/// wait, it is due.
+pub fn until_due(batch: &JobBatch, first: Option<Duration>) -> Duration {
+    let (Some(at), Some(first)) = (batch.creation.refused_at.filter(|_| batch.creation.refusals > 0), first) else {
+        return Duration::ZERO;
+    };
+    // A clock that was set back must not make the wait longer.
+    let passed = u64::try_from(millis(SystemTime::now()) - at).map(Duration::from_millis);
+    passed.map_or(Duration::ZERO, |passed| patience(batch.creation.refusals, first).saturating_sub(passed))
+}
+
 impl Driver<'_> {
     /// Returns true if this scope submits the batch now.
     pub(super) fn submits(&self, batch: &JobBatch, scope: SubmitScope) -> bool {
@@ -49,19 +60,7 @@ impl Driver<'_> {
     }
 
     fn is_due(&self, batch: &JobBatch) -> bool {
-        self.until_due(batch).is_zero()
-    }
-
-    /// Returns the time until a command that waits makes the batch again. For a command that does not wait, it is due.
-    pub fn until_due(&self, batch: &JobBatch) -> Duration {
-        let (Some(at), Some(first)) =
-            (batch.creation.refused_at.filter(|_| batch.creation.refusals > 0), self.options.postpone)
-        else {
-            return Duration::ZERO;
-        };
-        // A clock that was set back must not make the wait longer.
-        let passed = u64::try_from(millis(SystemTime::now()) - at).map(Duration::from_millis);
-        passed.map_or(Duration::ZERO, |passed| patience(batch.creation.refusals, first).saturating_sub(passed))
+        until_due(batch, self.options.limits.postpone).is_zero()
     }
 
     /// Records that the service did not create the batch: refused for good, or to be made again.
@@ -85,7 +84,7 @@ impl Driver<'_> {
         batch.creation.refused_at = Some(millis(SystemTime::now()));
         batch.remote.error = Some(why.to_owned());
         self.save(batch)?;
-        let wait = self.options.postpone.map(|first| patience(batch.creation.refusals, first));
+        let wait = self.options.limits.postpone.map(|first| patience(batch.creation.refusals, first));
         (self.on_event)(&DriverEvent::Postponed { batch, wait });
         Ok(())
     }

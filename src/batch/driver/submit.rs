@@ -156,7 +156,7 @@ impl Driver<'_> {
         let what = format!("looking for batch {}", batch.number);
         let mut looks = 0;
         loop {
-            let left = self.options.poll_retry_for.saturating_sub(began.elapsed());
+            let left = self.options.limits.retry_for.saturating_sub(began.elapsed());
             let listed = self.retry(&what, left, || self.client.batches()).await;
             let listed = listed.map_err(|f| error(&what, &f))?;
             match self.verdict(batch, &listed).await? {
@@ -164,7 +164,7 @@ impl Driver<'_> {
                     for id in &surplus {
                         (self.on_event)(&DriverEvent::Surplus(id));
                         // If it cannot be cancelled now, the warning has named it.
-                        drop(self.retry(&what, self.options.poll_retry_for, || self.client.cancel_batch(id)).await);
+                        drop(self.retry(&what, self.options.limits.retry_for, || self.client.cancel_batch(id)).await);
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
                     batch.remote.id = Some(id);
@@ -184,7 +184,7 @@ impl Driver<'_> {
                 CreationVerdict::Wait(why) => {
                     let wait = reconcile::next_look(looks, self.unsettled(batch));
                     looks += 1;
-                    if self.too_long(began, wait, self.options.poll_retry_for) {
+                    if self.too_long(began, wait, self.options.limits.retry_for) {
                         return Err(Error::new(
                             Exit::TempFail,
                             format!(

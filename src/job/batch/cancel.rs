@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::collect::Collected;
 use super::follow::{Waiting, follow, hold_all};
 use super::session::Session;
 use super::unended::{unended, with_last_way};
-use crate::batch::driver::SubmitScope;
+use crate::batch::driver::{CallLimits, SubmitScope};
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
@@ -61,10 +62,8 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
             continue;
         }
         let asked_before = cancelling_since(&session.batches()?).is_some();
-        if abandon {
-            session.driver.options.poll_retry_for = ABANDON_RETRY_FOR;
-        }
-        let asked = session.cancel().map_err(|error| with_last_way(&session, error));
+        let limits = if abandon { abandon_limits(&session) } else { session.limits() };
+        let asked = session.limited(limits, Session::cancel).map_err(|error| with_last_way(&session, error));
         unless(abandon, asked, ctx)?;
         // A creation that is still in doubt was looked for, and a longer wait would not settle it.
         let live = |batch: &JobBatch| batch.step == BatchStep::Submitted && !batch.ended;
@@ -107,6 +106,7 @@ fn give_up(session: &mut Session<'_>) -> Result<()> {
     hold_all(std::slice::from_mut(session), None)?;
     let open = session.batches()?.into_iter().filter(|batch| batch.is_open() && !batch.is_unsent());
     let (batches, rows) = open.fold((0, 0), |(batches, rows), batch| (batches + 1, rows + batch.rows));
+    let limits = CallLimits { until: Deadline::after(Duration::ZERO), ..abandon_limits(session) };
     session.driver.abandon()?;
     session.ctx.ui.warn(&format!(
         "{}: {} given up; {} may have been billed; `llbatch fetch {0}{3}` looks once more for answers to them",
@@ -115,7 +115,16 @@ fn give_up(session: &mut Session<'_>) -> Result<()> {
         text::plural(rows, "row"),
         session.flags()
     ));
-    session.collect()
+    // It takes the results that are there, and waits for no others.
+    match session.limited(limits, Session::collect)? {
+        Collected::All => Ok(()),
+        Collected::Late(error) => Err(error),
+    }
+}
+
+/// The limits of calls about batches that are given up in any case.
+const fn abandon_limits(session: &Session<'_>) -> CallLimits {
+    CallLimits { retry_for: ABANDON_RETRY_FOR, ..session.limits() }
 }
 
 fn nothing_to_cancel(session: &mut Session<'_>) -> Result<()> {

@@ -66,6 +66,16 @@ impl AskedAgain {
     }
 }
 
+/// The end of a collection.
+#[derive(Debug)]
+#[must_use]
+pub enum Collected {
+    /// The store has the results of every ended batch.
+    All,
+    /// A batch has ended, and the service lacks a file of results that it names. The batch stays open.
+    Late(Error),
+}
+
 /// The error of results that may come later.
 fn later(message: String) -> Error {
     Error::new(Exit::TempFail, message).hint("run the same command again later: it resumes where it stopped")
@@ -76,18 +86,21 @@ impl Session<'_> {
     ///
     /// # Errors
     /// 75 if the service cannot be reached, 74 if the disk fails.
-    pub fn collect(&mut self) -> Result<()> {
+    pub fn collect(&mut self) -> Result<Collected> {
         let ready: Vec<JobBatch> =
             self.driver.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
+        let mut collected = Collected::All;
         if !ready.is_empty() {
             // Counts them once. From here on, each batch adds to the count.
             self.counts()?;
             // After an error, the store may hold more outcomes than were counted.
             let lacking = self.collect_all(ready).inspect_err(|_| self.forget_counts())?;
-            self.once_more(lacking)?;
+            collected = self.once_more(lacking)?;
         }
-        self.update_index(false)?;
-        Ok(())
+        if matches!(collected, Collected::All) {
+            self.update_index(false)?;
+        }
+        Ok(collected)
     }
 
     /// Downloads one batch while it joins the previous one and stores the one before that. Returns the batches whose
@@ -157,19 +170,17 @@ impl Session<'_> {
     /// a proxy may have cut one off.
     ///
     /// # Errors
-    /// 75 while a named file may still appear; its batch stays open.
-    fn once_more(&mut self, mut lacking: Vec<JobBatch>) -> Result<()> {
+    /// 75 while the service may still name a file; its batch stays open.
+    fn once_more(&mut self, mut lacking: Vec<JobBatch>) -> Result<Collected> {
         let mut late = None;
         for (round, wait) in AGAIN.into_iter().enumerate() {
             if lacking.is_empty() {
                 break;
             }
-            let over = self.driver.options.until.is_some_and(|until: Deadline| until.left() < wait);
+            let over = self.limits().until.is_some_and(|until: Deadline| until.left() < wait);
             if over && (round >= USUAL || late.is_some()) {
-                self.late = late.is_some();
-                return Err(late.unwrap_or_else(|| {
-                    later("a batch is completed, but the service does not name its results yet".to_owned())
-                }));
+                let unnamed = "a batch is completed, but the service does not name its results yet";
+                return late.map(Collected::Late).ok_or_else(|| later(unnamed.to_owned()));
             }
             self.block_on(self.driver.pause(wait))?;
             late = None;
@@ -179,7 +190,6 @@ impl Session<'_> {
                     late = late.or(again.late);
                     lacking.push(again.taken.batch);
                 } else if let Some(error) = again.late {
-                    self.late = true;
                     late = Some(error);
                 } else {
                     let mut taken = again.taken;
@@ -188,7 +198,7 @@ impl Session<'_> {
                 }
             }
         }
-        late.map_or(Ok(()), Err)
+        Ok(late.map_or(Collected::All, Collected::Late))
     }
 
     /// Polls and downloads one batch again.

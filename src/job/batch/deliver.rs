@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ahead::Ahead;
-use super::follow::{Waiting, follow};
+use super::follow::{Step, Waiting, follow};
 use super::retry::same_input;
 use super::session::{Session, SessionOptions};
 use super::unended::unfinished;
@@ -52,7 +52,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let outputs = outputs(&session, &ask.delivery)?;
     let ended = match ask.waiting {
         Some(waiting) => follow(std::slice::from_mut(&mut session), waiting)?,
-        None => match session.advance(SubmitScope::Doubts) {
+        None => match session.advance(SubmitScope::Doubts).and_then(Step::has_ended) {
             // The results so far can still be written.
             Err(error) if ask.partial && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
                 ctx.ui.warn(&error.to_string());

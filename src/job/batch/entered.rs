@@ -262,7 +262,7 @@ impl Entered<'_> {
     fn send_again(mut self, ask: &SubmitAsk) -> Result<Self> {
         let session = &mut self.session;
         // A batch that the service still works on may answer its rows.
-        if session.open_batches()?.unsent > 0 || !session.advance(SubmitScope::Doubts)? {
+        if session.open_batches()?.unsent > 0 || !session.advance(SubmitScope::Doubts)?.has_ended()? {
             return Ok(self);
         }
         session.take_late_answers()?;

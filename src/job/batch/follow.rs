@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::collect::Collected;
 use super::lock::busy;
 use super::notes::REMIND;
 use super::session::{OpenBatches, Session, SessionOptions};
 use super::unended::{early_end, unended, with_last_way};
-use crate::batch::driver::SubmitScope;
+use crate::batch::driver::{CallLimits, SubmitScope, until_due};
 use crate::batch::poll;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
@@ -24,7 +25,7 @@ use crate::ui::BatchCounts;
 /// Pause before llbatch tries again to lock a job of another lock holder.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// First wait before a batch is made again that the service did not begin. It grows.
+/// First wait before llbatch creates a postponed batch again; each further wait is longer.
 const POSTPONE: Duration = Duration::from_secs(30);
 
 /// Limit of a wait, and the interval of its polls.
@@ -43,9 +44,39 @@ impl Waiting {
         self.until.map(Deadline::left)
     }
 
-    /// Returns the first wait before a batch is made again that the service did not begin.
+    /// Returns the first wait before llbatch creates a postponed batch again.
     pub fn postpone(&self) -> Option<Duration> {
         self.submits.makes_postponed().then(|| self.every.unwrap_or(POSTPONE))
+    }
+
+    /// These limits, for the calls of the wait.
+    pub(super) fn limits(&self, usual: CallLimits) -> CallLimits {
+        CallLimits { until: self.until, postpone: self.postpone(), ..usual }
+    }
+}
+
+/// The state of a job's results after a step.
+#[derive(Debug)]
+pub enum Step {
+    /// The store has all of them.
+    Ended,
+    /// More are to come.
+    Open,
+    /// A batch has ended, and the service lacks a file of results that it names.
+    Late(Error),
+}
+
+impl Step {
+    /// Returns true if the store has all results.
+    ///
+    /// # Errors
+    /// 75 if a file is late.
+    pub fn has_ended(self) -> Result<bool> {
+        match self {
+            Self::Ended => Ok(true),
+            Self::Open => Ok(false),
+            Self::Late(error) => Err(error),
+        }
     }
 }
 
@@ -66,15 +97,14 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
                 continue;
             }
             // Calls return here during an outage, so that this loop can report it and check the time.
-            session.driver.options.until = waiting.until;
-            session.driver.options.postpone = waiting.postpone();
-            match session.advance(waiting.submits) {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) if error.exit == Exit::TempFail && !session.late => {
+            let limits = waiting.limits(session.limits());
+            match session.limited(limits, |session| session.advance(waiting.submits)) {
+                Ok(Step::Ended) => continue,
+                Ok(Step::Open) => {}
+                Err(error) if error.exit == Exit::TempFail => {
                     outage.get_or_insert((error, session.ctx.ui.clone()));
                 }
-                Err(error) => return Err(error),
+                Ok(Step::Late(error)) | Err(error) => return Err(error),
             }
             open.get_or_insert(at);
         }
@@ -97,7 +127,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
         }
         sessions[open].show(wait)?;
         sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submits))?;
-        sessions[open].block_on(sessions[open].driver.pause_in_time(wait))?;
+        sessions[open].block_on(sessions[open].driver.pause_in_time(wait, waiting.until))?;
         asked += 1;
     }
 }
@@ -201,16 +231,18 @@ impl Session<'_> {
         Ok(batches.iter().any(JobBatch::is_open) || self.is_unplanned()?)
     }
 
-    /// Settles creations in doubt, polls once and collects ended batches. Returns `true` if all results are in the
-    /// store.
+    /// Settles creations in doubt, polls once and collects ended batches.
     ///
     /// # Errors
     /// As [`crate::batch::driver::Driver::refresh`]; 1 if batches were never submitted.
-    pub fn advance(&mut self, scope: SubmitScope) -> Result<bool> {
-        self.step_on(scope).map_err(|error| with_last_way(self, error))
+    pub fn advance(&mut self, scope: SubmitScope) -> Result<Step> {
+        match self.step_on(scope) {
+            Ok(Step::Late(error)) => Ok(Step::Late(with_last_way(self, error))),
+            step => step.map_err(|error| with_last_way(self, error)),
+        }
     }
 
-    fn step_on(&mut self, scope: SubmitScope) -> Result<bool> {
+    fn step_on(&mut self, scope: SubmitScope) -> Result<Step> {
         if self.is_unplanned()? {
             return Err(self.stuck()?);
         }
@@ -218,10 +250,12 @@ impl Session<'_> {
         let sent = self.submit(scope);
         if sent.as_ref().is_err_and(|error| error.exit != Exit::TempFail) {
             sent?;
-            return Ok(false);
+            return Ok(Step::Open);
         }
         let asked = self.refresh();
-        self.collect()?;
+        if let Collected::Late(error) = self.collect()? {
+            return Ok(Step::Late(error));
+        }
         asked?;
         sent?;
         let OpenBatches { all: open, unsent, postponed } = self.open_batches()?;
@@ -229,17 +263,16 @@ impl Session<'_> {
             self.submitted(true)?;
             return Err(self.stuck()?);
         }
-        Ok(open == 0)
+        Ok(if open == 0 { Step::Ended } else { Step::Open })
     }
 
     /// Says why the service did not begin batches, and when llbatch may make them again.
     fn say_postponed(&mut self, waiting: Waiting) -> Result<()> {
-        self.driver.options.postpone = waiting.postpone();
         let postponed: Vec<JobBatch> = self.batches()?.into_iter().filter(JobBatch::is_postponed).collect();
         let ui = &self.ctx.ui;
         for batch in &postponed {
             let why = batch.remote.error.as_deref().unwrap_or("no reason given");
-            let next = match self.driver.until_due(batch) {
+            let next = match until_due(batch, waiting.postpone()) {
                 Duration::ZERO => "at once".to_owned(),
                 left => format!("in {}", text::duration(left)),
             };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::collect::Taken;
 use super::session::Session;
-use crate::batch::driver::was_given_up;
+use crate::batch::driver::{CallLimits, was_given_up};
 use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
 use crate::store::JobBatch;
@@ -25,16 +25,12 @@ impl Session<'_> {
             return Ok(());
         }
         let given_up: Vec<JobBatch> = self.batches()?.into_iter().filter(was_given_up).collect();
-        let usual = (self.driver.options.until, self.driver.options.poll_retry_for);
         for batch in given_up {
             if self.driver.db.borrow().missing_of(batch.number)? == 0 {
                 continue;
             }
-            self.driver.options.until = Deadline::after(LOOK);
-            self.driver.options.poll_retry_for = Duration::ZERO;
-            let taken = self.late_results(batch);
-            (self.driver.options.until, self.driver.options.poll_retry_for) = usual;
-            match taken {
+            let limits = CallLimits { until: Deadline::after(LOOK), retry_for: Duration::ZERO, ..self.limits() };
+            match self.limited(limits, |session| session.late_results(batch)) {
                 Ok(Some(taken)) => self.replace_missing(taken)?,
                 Ok(None) => {}
                 Err(error) if matches!(error.exit, Exit::TempFail | Exit::Failure | Exit::Auth | Exit::Budget) => {

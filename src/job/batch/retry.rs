@@ -154,7 +154,7 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
         session.submit(SubmitScope::All)?;
         session.submitted(true)?;
     }
-    if !session.advance(SubmitScope::Doubts)? {
+    if !session.advance(SubmitScope::Doubts)?.has_ended()? {
         let verdict = session.verdict(JobCommand::Retry)?;
         return Err(early_end(session, &verdict, unended(session)?));
     }

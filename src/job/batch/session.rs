@@ -10,7 +10,7 @@ use super::lock::JobLock;
 use super::network::Network;
 use super::notes::notifier;
 use super::other_jobs::{owned, witnesses};
-use crate::batch::driver::{self, Driver, SubmitScope};
+use crate::batch::driver::{self, CallLimits, Driver, SubmitScope};
 use crate::batch_status::BatchStatus;
 use crate::context::Ctx;
 use crate::error::{Error, Result};
@@ -65,8 +65,6 @@ pub struct Session<'a> {
     pub progress: Progress,
     /// The job's lock, held while this process works and released while it only waits.
     pub lock: JobLock,
-    /// A batch has ended, and the service lacks a file of results that it names.
-    pub late: bool,
     /// The base URL of its service now.
     base_url: String,
     network: Network,
@@ -165,7 +163,6 @@ impl<'a> Session<'a> {
             driver,
             progress,
             lock,
-            late: false,
             network,
             counted: Cell::default(),
         };
@@ -205,6 +202,19 @@ impl<'a> Session<'a> {
                 self.flags()
             )
         })
+    }
+
+    /// The limits of the driver's calls.
+    pub(super) const fn limits(&self) -> CallLimits {
+        self.driver.options.limits
+    }
+
+    /// Runs `act` with these limits of the driver's calls.
+    pub(super) fn limited<T>(&mut self, limits: CallLimits, act: impl FnOnce(&mut Self) -> T) -> T {
+        let usual = std::mem::replace(&mut self.driver.options.limits, limits);
+        let done = act(self);
+        self.driver.options.limits = usual;
+        done
     }
 
     /// Opens the inputs as submitted, or those that a realtime job read.

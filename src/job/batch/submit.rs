@@ -91,10 +91,8 @@ pub fn submit<'a>(
 /// over.
 fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
     let waiting = ask.results.as_ref().map(|wait| Waiting { submits: SubmitScope::Due, ..wait.waiting });
-    session.driver.options.until = waiting.and_then(|waiting| waiting.until);
-    session.driver.options.postpone = waiting.and_then(|waiting| waiting.postpone());
-    let sent = session.submit(SubmitScope::All);
-    session.driver.options.until = None;
+    let limits = waiting.map_or(session.limits(), |waiting| waiting.limits(session.limits()));
+    let sent = session.limited(limits, |session| session.submit(SubmitScope::All));
     match (sent, &ask.results) {
         (Err(error), Some(wait))
             if error.exit == Exit::TempFail
@@ -132,7 +130,7 @@ fn wait_for(session: &mut Session<'_>, wait: &WaitAsk) -> Result<bool> {
         }
         session.unlock_but_claim(waiting.submits)?;
         let pause = poll::interval(failures, waiting.every, fastrand::f64());
-        session.block_on(session.driver.pause_in_time(pause))?;
+        session.block_on(session.driver.pause_in_time(pause, waiting.until))?;
     }
     hold_all(std::slice::from_mut(session), None)?;
     Ok(false)

@@ -53,6 +53,14 @@ fn rows_unanswered_at_the_deadline_finish_in_real_time() {
 }
 
 #[test]
+fn a_cancel_that_fails_once_at_the_deadline_is_repeated() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h", "--fault", "status=503,on=cancel,nth=1"]));
+    night(&home, &server, 3, &["--deadline", "300ms", "--rescue", "--max-cost", "1"]).code(0);
+    answered(&home.read("out.jsonl"), 1..=3);
+    assert_eq!((server.batches()[0]["status"].as_str(), server.paid_again()), (Some("CANCELLED"), 0));
+}
+
+#[test]
 fn rows_expired_before_the_deadline_are_rescued() {
     let (home, server) = (Home::new(), Server::quick(&["--expires-at", "0.5"]));
     night(&home, &server, 10, &["--deadline", "30s", "--rescue", "--max-cost", "1"]).code(0);
