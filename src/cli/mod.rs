@@ -345,7 +345,8 @@ fn trace(verbose: u8, ui: &Ui) {
 }
 
 /// Shows a summary as text or JSON, says in the last line how the command ended and which files it wrote, and returns
-/// `exit`. `said`: lines of the summary that the command has said before, by their labels.
+/// `exit`. `said`: lines of the summary that the command has said before, by their labels. Nothing that a kill may cut off can
+/// follow.
 fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
     let Ended { summary, verdict, written, .. } = ended;
     let exit = verdict.exit;
@@ -375,6 +376,7 @@ fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
     let files: Vec<&Path> =
         [&written.results, &written.errors, &written.summary].into_iter().flatten().map(PathBuf::as_path).collect();
     ctx.ui.verdict(exit, &summary.verdict(&files));
+    ended.record_told(ctx);
     Ok(exit)
 }
 

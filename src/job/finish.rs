@@ -132,11 +132,31 @@ pub struct Ended {
     pub verdict: Verdict,
     /// It stopped before the end of its work.
     pub stopped: bool,
+    /// The job, if it has ended and this command has written its results.
+    delivered: Option<String>,
     /// The files with the results, if they were written.
     pub written: ResultFiles,
 }
 
 impl Ended {
+    /// Records that the caller knows the end of the job. Call it as the last act of the command: where a kill prevents it, the
+    /// same command delivers the job again instead of paying for a new one.
+    pub fn record_told(&self, ctx: &Ctx) {
+        // After a failure of the disk, the same command is to deliver the job too.
+        let Some(id) = self.delivered.as_ref().filter(|_| matches!(self.verdict.exit, Exit::Ok | Exit::RowsFailed))
+        else {
+            return;
+        };
+        let told = ctx
+            .settings
+            .state_dir()
+            .and_then(Store::open)
+            .and_then(|store| if store.is_read_only() { Ok(()) } else { store.ledger()?.mark_told(id) });
+        if let Err(error) = told {
+            tracing::debug!("{error}");
+        }
+    }
+
     /// Writes the file of `--summary`, if the user asked for one, with the exit code that the user asked for.
     pub fn write_summary(mut self, file: SummaryFile, ctx: &Ctx) -> Self {
         if file.tolerates_failures && self.verdict.exit == Exit::RowsFailed {
@@ -183,7 +203,13 @@ impl Finish<'_> {
         if let Some(http) = self.http {
             summary.http = http;
         }
-        Ended { summary, verdict, stopped: self.stop.is_some(), written: self.written }
+        let delivered = self.delivers(&verdict, accounts).then(|| self.job.id.clone());
+        Ended { summary, verdict, stopped: self.stop.is_some(), delivered, written: self.written }
+    }
+
+    /// Returns true if the job has ended and the command has written its results.
+    fn delivers(&self, verdict: &Verdict, accounts: &JobAccounts) -> bool {
+        self.stop.is_none() && !self.nowhere && verdict.state.ended() && accounts.all_collected()
     }
 
     /// Shows the error that ends the command, once.
@@ -198,16 +224,20 @@ impl Finish<'_> {
     }
 
     fn record(&mut self, verdict: &Verdict, accounts: &JobAccounts) -> Result<()> {
+        let written = self.delivers(verdict, accounts);
         let job = &mut self.job;
+        let untold = written && !(job.delivered && job.state.ended());
         job.exit = Some(verdict.exit.code());
-        let written = self.stop.is_none() && !self.nowhere && verdict.state.ended() && accounts.all_collected();
         let unseen = self.nowhere && self.http.as_ref().is_some_and(|http| http.sent > 0);
         job.delivered = (job.delivered || written) && !unseen;
         set_state(job, verdict.state, accounts);
         if self.workspace.store.is_read_only() {
             return Ok(());
         }
-        record_entry(self.workspace, job, accounts)?;
+        self.workspace.ledger.decide(|| {
+            record_entry(self.workspace, job, accounts)?;
+            if untold { self.workspace.ledger.mark_untold(&job.id) } else { Ok(()) }
+        })?;
         let mut db = match self.db.take() {
             Some(db) => db,
             None => self.workspace.store.open_job(&job.id)?,

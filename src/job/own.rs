@@ -37,7 +37,7 @@ pub(super) struct OwnedJob {
     pub job: Job,
     /// The run reuses its answers. Otherwise the job is new.
     pub resumed: bool,
-    /// Another process finished it while this one waited. The command adopts its result.
+    /// Another process finished it while this one waited, or was killed after that. The command adopts its result.
     pub finished: bool,
     /// The result of an earlier check of the input.
     pub clean: Option<CleanCheck>,
@@ -176,7 +176,10 @@ impl OwnedJob {
         // The service and the account are those of the earlier command until this one has said that they changed.
         let Spec { content, service, account, .. } = old;
         job.spec = Spec { service, account, content, ..source.spec.clone() }.describe()?;
-        let finished = job.state.ended() && waited_for.is_some_and(|waited| waited.id == job.id);
+        let waited = waited_for.is_some_and(|waited| waited.id == job.id);
+        // A job that the user names is resumed.
+        job.untold &= source.named.is_none() && !waited;
+        let finished = job.state.ended() && (waited || job.untold);
         Ok(Self { job, resumed: true, finished, clean, locks: locks.taken, starting: None })
     }
 
@@ -211,8 +214,9 @@ impl OwnedJob {
         no_open_batches(store, &found)?;
         self.job = ledger.find(&found.id)?;
         self.resumed = true;
-        // Another process has finished it meanwhile.
-        self.finished = self.job.state.ended() && !found.state.ended();
+        self.job.untold = found.untold;
+        // Another process has finished it meanwhile, or was killed after that.
+        self.finished = self.job.state.ended() && (found.untold || !found.state.ended());
         Ok(true)
     }
 
@@ -317,10 +321,11 @@ fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Led
     }
 }
 
-/// Returns true if the same command resumes the job by itself. Every run that ends by itself records its exit code. Without
-/// one, its results may not be written, even if another command has recorded the end of the job.
+/// Returns true if the same command resumes the job by itself. Every run that ends by itself records its exit code, and as its
+/// last act that its caller knows. Without them, its results may not be written, even if another command has recorded the end
+/// of the job.
 fn is_interrupted(job: &Job) -> bool {
-    !job.state.ended() || job.exit.is_none()
+    !job.state.ended() || job.exit.is_none() || job.untold
 }
 
 /// Refuses a job with rows that a batch may still answer, because they must not be sent twice.

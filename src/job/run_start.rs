@@ -173,8 +173,12 @@ impl RunStart {
         let more =
             if checked.models.len() > 3 { format!(" and {} more", checked.models.len() - 3) } else { String::new() };
         let rows = if claimed.finished && done == checked.rows {
-            "another llbatch finished the job while this one waited; its results are written, and nothing is sent"
-                .to_owned()
+            let why = if claimed.job.untold {
+                "it has ended, but the command that ended it was killed before it could say so"
+            } else {
+                "another llbatch finished the job while this one waited"
+            };
+            format!("{why}; its results are written, and nothing is sent")
         } else if claimed.resumed {
             let failed = if earlier.failed > 0 {
                 format!(", {} failed before", text::count(earlier.failed))

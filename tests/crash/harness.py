@@ -237,10 +237,15 @@ class Home:
         jobs = json.loads(self.until((0,), "status", "--offline", "--json").out)["jobs"]
         return jobs[0] if jobs else None
 
+    def untold(self):
+        """Whether the last job has ended, and its command was killed before its own end."""
+        with contextlib.closing(sqlite3.connect(self.state / "ledger.db")) as ledger:
+            return ledger.execute("SELECT untold FROM job ORDER BY seq DESC LIMIT 1").fetchone() == (1,)
+
     def again(self, *args):
-        """The same `run` once more, unless the job is done (then it would be a new job); the rows that it names as in doubt."""
+        """The same `run` once more, unless its end was told (then it would be a new job); the rows that it names as in doubt."""
         job = self.job()
-        if job and job["state"] == "completed":
+        if job and job["state"] == "completed" and not self.untold():
             return 0
         return named(self.until((0,), *args, again=()))
 

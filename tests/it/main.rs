@@ -35,6 +35,7 @@ mod status;
 mod support;
 mod templates;
 mod turns;
+mod untold;
 mod usage;
 mod voice;
 mod wire;

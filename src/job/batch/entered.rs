@@ -160,7 +160,9 @@ fn go_on<'a>(
         // The job was killed before its batches were planned. Nothing has been sent.
         planned = keep_and_plan(&mut session, submission, ask)?;
     } else {
-        revive_refused(&session)?;
+        if !session.job.untold {
+            revive_refused(&session)?;
+        }
         admit_unsent(&session, ask.limit, Nanos::ZERO)?;
     }
     let PlannedCopy { quote, repeats, .. } = planned;
@@ -305,10 +307,15 @@ impl Entered<'_> {
                     )
                 }
                 0 => format!(
-                    "job {} ({}) already has this content, so nothing is sent again; --again starts a second job and \
+                    "job {} ({}) already has this content{}, so nothing is sent again; --again starts a second job and \
                      pays again",
                     job.id,
-                    state_of(job, &batches, false).as_str()
+                    state_of(job, &batches, false).as_str(),
+                    if job.untold {
+                        ", and the command that delivered it was killed before it could say so"
+                    } else {
+                        ""
+                    }
                 ),
                 waiting => format!("resuming job {}: {waiting} of {count} to submit", job.id),
             }

@@ -76,7 +76,9 @@ pub fn submit<'a>(
     };
     let ended = wait_for(&mut session, &wait)?;
     // A rescue also answers rows that expired or failed before the deadline.
-    let left = wait.rescue.is_some() && !(ended && retry_set(&session, false, Transport::Realtime)?.rows.is_empty());
+    let left = wait.rescue.is_some()
+        && !session.job.untold
+        && !(ended && retry_set(&session, false, Transport::Realtime)?.rows.is_empty());
     let ended = match wait.rescue {
         Some(how) if left => {
             rescue(session, Rescue { how, delivery: wait.delivery, limit: ask.limit }, outputs, remote, ctx)?

@@ -5,7 +5,8 @@ use super::status::inspect;
 use crate::error::{Error, Result};
 use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, Store};
 
-/// Finds the last job of this content with answers that are still to come or to be fetched.
+/// Finds the last job of this content with answers that are still to come or to be fetched, or whose last delivery was killed
+/// at its end.
 pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
     // A batch's status may be wrong, and its rows may be billed, until llbatch has read the results.
     let open = |job: &Job| {
@@ -15,8 +16,9 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
     let lives = |job: &Job| match job.state {
         JobState::Preparing | JobState::Running | JobState::Interrupted => true,
         // The answers are paid for, and no command has fetched them.
-        JobState::Completed | JobState::Partial | JobState::Expired => !job.delivered,
-        JobState::Failed | JobState::Cancelled => open(job),
+        JobState::Completed | JobState::Partial | JobState::Expired => !job.delivered || job.untold,
+        JobState::Failed => job.untold || open(job),
+        JobState::Cancelled => open(job),
     };
     Ok(ledger.all_of(key)?.into_iter().find(lives))
 }

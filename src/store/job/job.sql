@@ -110,4 +110,4 @@ CREATE TABLE IF NOT EXISTS entry (
 -- The totals of a job that has ended, as the report keeps them. Every write removes them.
 CREATE TABLE IF NOT EXISTS totals (only INTEGER PRIMARY KEY CHECK (only = 1), data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 11;
+PRAGMA user_version = 12;

@@ -97,6 +97,9 @@ pub struct Job {
     pub estimate: Option<Nanos>,
     /// Its results were written to an output.
     pub delivered: bool,
+    /// It has ended, but the command that delivered it was killed before its own end. Only the index has this.
+    #[serde(skip)]
+    pub untold: bool,
 }
 
 /// The service in a job's specification.
@@ -160,11 +163,12 @@ impl Job {
             exit: None,
             estimate: None,
             delivered: false,
+            untold: false,
         }
     }
 }
 
-pub(super) const COLUMNS: &str = "id, name, key, transport, state, created_at, updated_at, input, spec, total, succeeded, failed, nanos, active_ms, exit, estimate, delivered";
+pub(super) const COLUMNS: &str = "id, name, key, transport, state, created_at, updated_at, input, spec, total, succeeded, failed, nanos, active_ms, exit, estimate, delivered, untold";
 
 pub(super) fn nanos(amount: Nanos) -> i64 {
     i64::try_from(amount.0).unwrap_or(i64::MAX)
@@ -191,5 +195,6 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         exit: row.get(14)?,
         estimate: row.get::<_, Option<i64>>(15)?.map(|n| Nanos(n.into())),
         delivered: row.get(16)?,
+        untold: row.get(17)?,
     })
 }

@@ -17,7 +17,8 @@ CREATE TABLE IF NOT EXISTS job (
     active_ms   INTEGER NOT NULL DEFAULT 0,
     exit        INTEGER,
     estimate    INTEGER,            -- estimated cost, in 1e-9 USD; NULL: unknown
-    delivered   INTEGER NOT NULL DEFAULT 0 -- the results were written to an output
+    delivered   INTEGER NOT NULL DEFAULT 0, -- the results were written to an output
+    untold      INTEGER NOT NULL DEFAULT 0  -- the job has ended, but the command that ended it has not: it may have been killed
 ) STRICT;
 -- The spending history. It outlives the jobs.
 CREATE TABLE IF NOT EXISTS spend (
@@ -63,4 +64,4 @@ CREATE TABLE IF NOT EXISTS estimate (
 CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, name TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spend_day ON spend (day);
 CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);
-PRAGMA user_version = 11;
+PRAGMA user_version = 12;

@@ -42,6 +42,7 @@ const TABLES: Tables = Tables {
     added: &[
         AddedColumn { table: "job", name: "estimate", kind: "INTEGER" },
         AddedColumn { table: "job", name: "delivered", kind: "INTEGER NOT NULL DEFAULT 0" },
+        AddedColumn { table: "job", name: "untold", kind: "INTEGER NOT NULL DEFAULT 0" },
     ],
 };
 
@@ -103,6 +104,23 @@ impl Ledger {
             )
             .map_err(|e| damaged(&self.path, &e))?;
         Ok(())
+    }
+
+    /// Records that a job has ended and that the caller of its command does not know it yet.
+    pub fn mark_untold(&self, id: &str) -> Result<()> {
+        self.set_untold(id, true)
+    }
+
+    /// Records that the command that delivered a job has ended too. A power cut may take that.
+    pub fn mark_told(&self, id: &str) -> Result<()> {
+        // A merge of the log would sync, and a kill could come between it and the end of the process.
+        self.db.pragma_update(None, "wal_autocheckpoint", 0).map_err(|e| damaged(&self.path, &e))?;
+        self.unsynced(|| self.set_untold(id, false))
+    }
+
+    fn set_untold(&self, id: &str, untold: bool) -> Result<()> {
+        let set = self.db.execute("UPDATE job SET untold = ?2 WHERE id = ?1", params![id, untold]);
+        set.map(drop).map_err(|e| damaged(&self.path, &e))
     }
 
     /// The newest job with this key.
@@ -393,9 +411,13 @@ mod tests {
         job.exit = Some(3);
         job.estimate = Some(Nanos(7));
         job.delivered = true;
+        ledger.mark_untold(&job.id).unwrap();
         ledger.update(&job).unwrap();
         let mut read = ledger.find(&job.id).unwrap();
-        read.updated_at = job.updated_at;
+        assert!(read.untold, "an update leaves the mark as it is");
+        ledger.mark_told(&job.id).unwrap();
+        assert!(!ledger.find(&job.id).unwrap().untold);
+        (read.updated_at, read.untold) = (job.updated_at, false);
         assert_eq!(read, job);
     }
 }
