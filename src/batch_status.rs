@@ -54,7 +54,7 @@ impl BatchStatus {
         }
     }
 
-    /// Returns true if the service will not change the status any more.
+    /// Returns true for a final status of the service: it will not change it any more.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Expired | Self::Cancelled)
     }

@@ -61,9 +61,9 @@ pub enum ErrorCode {
     BadResponse,
     /// The answer breaks a rule that the user set: it is not JSON of the schema, or none of the choices.
     InvalidAnswer,
-    /// The answer was cut off at its token limit: before it said anything, or where the user asked for whole answers.
+    /// The answer was cut off at its token limit: before any text, or where the user asked for whole answers.
     Truncated,
-    /// A filter of the service ended the answer before it said anything.
+    /// A filter of the service ended the answer before any text.
     Filtered,
     /// The batch ended before the service reached this row.
     Expired,

@@ -1,4 +1,5 @@
-//! Failures of requests, classified by the remedy and never by their text.
+//! Failures of requests, classified by the remedy: by status and code. The length of a context has no code, so only
+//! [`ErrorBody::about_context`] reads the text.
 
 use std::error::Error as StdError;
 use std::path::Path;
@@ -46,9 +47,9 @@ pub enum Fault {
     BadResponse,
     /// A whole answer that is of no use, and would be the same again.
     Unusable,
-    /// An answer that was cut off at its token limit before it said anything.
+    /// An answer that was cut off at its token limit before any text.
     Truncated,
-    /// An answer that a filter ended before it said anything.
+    /// An answer that a filter ended before any text.
     Filtered,
     /// The service refused the request itself.
     InvalidRequest,
@@ -127,7 +128,7 @@ impl Failure {
 
     /// The connection broke in the middle of a response.
     pub(super) fn broken(error: &(dyn StdError + 'static), status: u16) -> Self {
-        let fault = if status == 200 { Fault::BadResponse } else { Fault::Broken };
+        let fault = if (200..300).contains(&status) { Fault::BadResponse } else { Fault::Broken };
         let mut failure = Self::new(fault, format!("the answer was cut off: {}", chain(error)));
         failure.status = Some(status);
         failure
@@ -171,7 +172,7 @@ impl Failure {
         matches!(self.class(), Class::Ambiguous | Class::NoCapacity)
     }
 
-    /// Reads a response with a status other than 200.
+    /// Reads a response with a status other than 2xx.
     pub fn from_reply(reply: &Reply) -> Self {
         let said = ErrorBody::read(&reply.body);
         let (fault, model_unknown) = said.fault(reply.status);

@@ -60,14 +60,13 @@ pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault,
         },
         AnswerFlaw::Shape(why) => (Fault::BadResponse, format!("HTTP {status} {why}")),
         AnswerFlaw::Ended("length") => {
-            (Fault::Truncated, "the answer was cut off at max_tokens before it said anything".to_owned())
+            (Fault::Truncated, "the answer was cut off at max_tokens before any text".to_owned())
         }
-        AnswerFlaw::Ended("content_filter") => (
-            Fault::Filtered,
-            "a filter of the service ended the answer before it said anything (content_filter)".to_owned(),
-        ),
+        AnswerFlaw::Ended("content_filter") => {
+            (Fault::Filtered, "a filter of the service ended the answer before any text (content_filter)".to_owned())
+        }
         AnswerFlaw::Ended(reason) => {
-            (Fault::Unusable, format!("the answer ended ({}) without saying anything", shortened(reason, MAX_MESSAGE)))
+            (Fault::Unusable, format!("the answer is empty (finish_reason: {})", shortened(reason, MAX_MESSAGE)))
         }
     }
 }

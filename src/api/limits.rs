@@ -65,8 +65,9 @@ pub enum ParallelLimit {
 impl Limits {
     /// Reads the headers of a response with this status. Missing, negative, invalid and absurd values are left out.
     pub fn read(status: u16, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Self {
+        let is_answer = (200..300).contains(&status);
         // All of these names begin so, except the standard Retry-After, which has no meaning on an answer.
-        if status == 200 && !headers.keys().any(|name| name.as_str().starts_with("x-")) {
+        if is_answer && !headers.keys().any(|name| name.as_str().starts_with("x-")) {
             return Self::default();
         }
         let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
@@ -84,7 +85,7 @@ impl Limits {
         let requests = rate(LIMIT).or_else(|| span(SPAN_OF_REQUESTS)?.per_second());
         let rates = Self { requests_per_second: requests, tokens_per_second: tokens, ..Self::default() };
         // On an answer, a hint to wait has no meaning. Skipping it is also faster.
-        if status == 200 {
+        if is_answer {
             return rates;
         }
         // A date is relative to the server's clock, which its Date header shows.
@@ -205,6 +206,16 @@ mod tests {
         for (headers, expected) in cases {
             assert_eq!(wait(headers), *expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_has_no_hint_whatever_its_2xx_is() {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("9"));
+        headers.insert(LIMIT, HeaderValue::from_static("7"));
+        let read = |status| Limits::read(status, &headers, SystemTime::now);
+        assert_eq!((read(201).wait, read(201)), (None, read(200)));
+        assert!(read(500).wait.is_some());
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub struct Client {
     bare: transfer::Bare,
 }
 
-/// Where the requests of rows go.
+/// The address of the requests of rows.
 #[derive(Debug, Clone)]
 pub struct RowAddress {
     url: url::Url,
@@ -220,7 +220,7 @@ impl Client {
         url
     }
 
-    /// Where the requests of rows go: `path` under the base.
+    /// The address of the requests of rows: `path` under the base.
     pub fn row_address(&self, path: &str) -> RowAddress {
         let url = self.url(path);
         // A URL of http or https is a URI.
@@ -237,7 +237,7 @@ impl Client {
     /// # Errors
     /// A [`Failure`] that says whether the request can have reached the service.
     pub async fn post(&self, to: &RowAddress, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
-        // What is rare stands in boxes: every request in flight would hold the memory for it.
+        // Rare futures stand in boxes: every request in flight would hold the memory for it.
         let exchange = pin!(async {
             let response = self.send(to, body).await?;
             let mut reply = self.read(response).await?;

@@ -265,7 +265,8 @@ mod tests {
     #[tokio::test]
     async fn failures_are_told_apart_and_in_the_same_words() {
         let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half\"";
-        let cases: [(&[u8], Fault, &str); 3] = [
+        let cases: [(&[u8], Fault, &str); 4] = [
+            (b"HTTP/1.1 201 OK\r\ncontent-length: 100\r\n\r\n{", Fault::BadResponse, "the answer was cut off: "),
             (cut, Fault::BadResponse, "the answer was cut off: "),
             (b"HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\n{", Fault::Broken, "the answer was cut off: "),
             (b"nonsense\r\n\r\n", Fault::Broken, ""),

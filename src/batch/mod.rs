@@ -7,7 +7,7 @@ pub mod driver;
 pub mod join;
 pub(crate) mod line;
 pub(crate) mod lines;
-mod passing;
 pub mod poll;
 mod reconcile;
+mod refusal_words;
 mod words;

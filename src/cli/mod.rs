@@ -313,7 +313,7 @@ fn use_service_of(names: &[String], flags: &Flags, env: &dyn Fn(&str) -> Option<
     let differs = match &jobs_service {
         JobsService::Unknown => false,
         JobsService::Sandbox => true,
-        // What is stored can be had without the service. What needs it says that it is gone.
+        // Stored values need no service. A command that needs it says that it is gone.
         JobsService::Named(name) => ctx.settings.services.contains(name),
         JobsService::Unnamed => ctx.settings.service.is_some(),
     };

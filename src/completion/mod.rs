@@ -132,7 +132,7 @@ impl<'a> Completion<'a> {
         }
         Some(AnswerFlaw::Shape(match (&self.choices, &self.data) {
             (Some(choices), _) if choices.is_empty() => "with no choices",
-            (Some(_), _) => "with a choice that says nothing",
+            (Some(_), _) => "with an empty choice",
             (None, Some(data)) if data.is_empty() => "with no embeddings",
             (None, Some(data)) if data.iter().all(Embedding::is_one) => return None,
             (None, Some(_)) => "with an entry that is no embedding",
@@ -241,7 +241,7 @@ mod tests {
             (of(&empty(r#""length""#), ""), AnswerFlaw::Ended("length")),
             (of(&empty(r#""content_filter""#), ""), AnswerFlaw::Ended("content_filter")),
             (of(&choice(r#"{"content":""}"#, r#""content_filter""#), ""), AnswerFlaw::Ended("content_filter")),
-            (of(&empty("null"), ""), AnswerFlaw::Shape("with a choice that says nothing")),
+            (of(&empty("null"), ""), AnswerFlaw::Shape("with an empty choice")),
             (of(&empty("null"), r#","error":{"message":"no"}"#), AnswerFlaw::Error(r#"{"message":"no"}"#)),
             (
                 of(r#"{"message":{"content":""},"finish_reason":"error","error":{"code":502}}"#, ""),

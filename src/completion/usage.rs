@@ -61,7 +61,7 @@ impl Counts {
         let mut all = Self::default();
         let (mut input, mut output) = (None, None);
         let (mut of_prompt, mut of_completion) = ([""; 2], [""; 2]);
-        // What is no object has no members.
+        // Anything but an object has no members.
         let _ = Scanner::trusting(usage).members(|scanner, key| {
             let value = scanner.skip()?;
             match key.name().as_deref().unwrap_or_default() {

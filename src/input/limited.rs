@@ -46,7 +46,7 @@ impl LimitedCopy {
         let Some(limit) = self.limit else { return bytes };
         if self.copied == 0 {
             self.lines &= TextEncoding::of_mark(bytes).is_none();
-            // Where packed data is cut off, it cannot be read.
+            // Packed data that is cut off cannot be read.
             if is_packed(bytes) {
                 self.limit = None;
                 return bytes;

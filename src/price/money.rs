@@ -340,7 +340,7 @@ mod tests {
         assert_eq!((full.cost(usage).0, full.cache_saving(usage).0), (61_000, 0));
         let known = Price { cached: Some(6_000_000), ..full };
         assert_eq!((known.cost(usage).0, known.cache_saving(usage).0), (12_400, 48_600));
-        // What was kept by an earlier llbatch has no cached price.
+        // Prices that an earlier llbatch kept have no cached price.
         assert_eq!(serde_json::to_string(&full).unwrap(), r#"{"input":60000000,"output":100000000}"#);
         assert_eq!(serde_json::from_str::<Price>(r#"{"input":60000000,"output":100000000}"#).unwrap(), full);
     }

@@ -68,7 +68,7 @@ impl Discount {
             // This cannot fail: the result is at most `nanos`.
             u64::try_from(rounded).unwrap_or(nanos)
         };
-        // Whether both discounts add up is not known. At the batch price alone, nothing is counted too cheap.
+        // It is unknown if both discounts add up. At the batch price alone, nothing is counted too cheap.
         let cached = price.cached.filter(|_| self.is_zero());
         Price { input: part(price.input), output: part(price.output), cached }
     }

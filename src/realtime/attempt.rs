@@ -68,7 +68,7 @@ impl RowTask {
             result = self.post(visit.site()) => result,
         };
         let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
-        // What never left this machine is no request.
+        // A request that never left this machine does not count.
         if !result.as_ref().is_err_and(Failure::never_left) {
             self.count_request();
         }

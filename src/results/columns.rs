@@ -11,7 +11,7 @@ use crate::request::{Params, RequestBuilder};
 pub struct RecordColumns {
     /// Their names, first seen first.
     pub names: Vec<String>,
-    /// The names in the header of the input, where they are others: none, or that of another column.
+    /// Header cells that are not the column's name: empty ones, and repeated ones.
     pub given: HashMap<String, String>,
     /// An input begins with a byte order mark, so that a table of results does too.
     pub marked: bool,

@@ -205,7 +205,7 @@ mod tests {
         }
         let kept = first_rows.iter().filter(|row| read.take(**row).is_some()).count();
         assert!((3..=5).contains(&kept) && first_rows.len() > 10, "{kept} of {}", first_rows.len());
-        // What was taken makes room.
+        // Records that were taken make room.
         let block = Arc::new(inputs.blocks_sized(1000, 1 << 20).unwrap().next().unwrap().unwrap());
         read.push(&block);
         assert!(read.take(1).is_some() && read.take(1).is_none());

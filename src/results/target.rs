@@ -14,7 +14,7 @@ const GATHER: usize = 64 << 10;
 pub enum Target {
     /// A file that appears when it is complete.
     File(AtomicFile),
-    /// Standard output, row by row.
+    /// Standard output, or nothing; flushed at the end of each group of rows.
     Stream(Box<dyn Write + Send>),
 }
 

@@ -111,7 +111,7 @@ pub struct BatchResult {
 }
 
 impl BatchRecord {
-    pub(super) fn run_begins(&self) -> u64 {
+    pub(super) const fn run_begins(&self) -> u64 {
         self.created_ms + self.phases[0]
     }
 
@@ -237,6 +237,16 @@ pub(super) mod tests {
             faults: Vec::new(),
             cancelled_ms: None,
             result: None,
+        }
+    }
+
+    #[test]
+    fn the_results_are_written_at_the_end_of_the_run() {
+        for (ms, status, at) in
+            [(9_900, "in_progress", None), (10_100, "finalizing", Some(1010)), (11_000, "completed", Some(1010))]
+        {
+            let shown = record().shown_openai(1_000_000 + ms);
+            assert_eq!((shown["status"].as_str(), shown["finalizing_at"].as_u64()), (Some(status), at), "{shown}");
         }
     }
 

@@ -36,12 +36,14 @@ impl BatchRecord {
         let seconds = |ms: u64| Value::from(ms / 1000);
         let ended = |wanted: ServedStatus| self.ended(now).filter(|_| status == wanted).map(seconds);
         let ran = now >= self.run_begins() && self.failure.is_none();
+        let writes = matches!(status, ServedStatus::InProgress | ServedStatus::Completed);
+        let finalizes = ran && writes && now >= self.finalizing_begins();
         for (name, value) in [
             ("errors", errors),
             ("output_file_id", result.and_then(|result| result.output_file_id.clone()).map(Value::from)),
             ("error_file_id", result.and_then(|result| result.error_file_id.clone()).map(Value::from)),
             ("in_progress_at", ran.then(|| seconds(self.run_begins()))),
-            ("finalizing_at", ended(ServedStatus::Completed)),
+            ("finalizing_at", finalizes.then(|| seconds(self.finalizing_begins()))),
             ("completed_at", ended(ServedStatus::Completed)),
             ("failed_at", ended(ServedStatus::Failed)),
             ("expired_at", ended(ServedStatus::Expired)),
@@ -67,11 +69,16 @@ impl BatchRecord {
         (self.rows as f64 * self.done(now)) as u64
     }
 
-    /// The word for the state. The last tenth of the run is the writing of the results.
+    /// The beginning of the last tenth of the run, in which the results are written.
+    const fn finalizing_begins(&self) -> u64 {
+        self.run_begins() + self.phases[1] / 10 * 9
+    }
+
+    /// The word for the state.
     fn status_openai(&self, now: u64) -> &'static str {
         match self.status(now) {
             ServedStatus::Validating => "validating",
-            ServedStatus::InProgress if self.elapsed(now) >= 0.9 => "finalizing",
+            ServedStatus::InProgress if now >= self.finalizing_begins() => "finalizing",
             ServedStatus::InProgress => "in_progress",
             ServedStatus::Canceling => "cancelling",
             ServedStatus::Completed => "completed",

@@ -8,7 +8,7 @@ use super::service::{ServiceSettings, chosen, find};
 use super::{DEFAULT_BASE_URL, Flags, Origin, Setting, home};
 use crate::error::Result;
 
-/// Where requests go, and with which key.
+/// The service that gets the requests, and its key.
 pub(super) struct UsedService {
     pub base_url: Setting<String>,
     pub key: KeySource,

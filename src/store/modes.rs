@@ -23,7 +23,7 @@ pub(super) fn close_to_others(dir: &Path) {
         let mode = meta.mode() & 0o7777;
         if mode & others != 0 && is_own(&meta) && fits(&meta) {
             tracing::info!("{}: mode {mode:o} is narrowed to {:o}", path.display(), mode & !others);
-            // What cannot be narrowed is named by `exposures`.
+            // `exposures` names those that cannot be narrowed.
             drop(std::fs::set_permissions(path, Permissions::from_mode(mode & !others)));
         }
     };

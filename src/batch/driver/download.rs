@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::stream::{self, StreamExt};
 
 use super::news::{learn, learn_all, millis, vanish};
-use super::{Driver, DriverEvent, error, passes};
+use super::{Driver, DriverEvent, error, is_repeatable};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Downloaded, is_id};
 use crate::batch_status::BatchStatus;
@@ -324,7 +324,7 @@ impl Driver<'_> {
         // If the service reports the file's size, the download must match it.
         let known = match self.retry(&what, retry_for, || self.client.file(id)).await {
             // An unverified copy must not replace another one: the rows that it lacks would be paid for again.
-            Err(failure) if anew && passes(&failure) => return Err(error(&what, &failure)),
+            Err(failure) if anew && is_repeatable(&failure) => return Err(error(&what, &failure)),
             known => known.ok(),
         };
         let known = known.and_then(|file| file.bytes).filter(|bytes| *bytes > 0);

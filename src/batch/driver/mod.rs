@@ -64,7 +64,7 @@ pub struct Options {
     pub uploads: usize,
     /// Live batches of other jobs with the same service.
     pub witnesses: Vec<String>,
-    /// A batch of the very file that no job here owns is taken over instead of creating another.
+    /// A batch that was created from an identical file, and that no job here owns, is used instead of creating another.
     pub take_over: bool,
 }
 
@@ -104,7 +104,7 @@ pub enum DriverEvent<'a> {
         /// A warning of the service.
         warning: Option<&'a str>,
     },
-    /// The service has a batch of the very file already, which belongs to this job from now on.
+    /// The service has a batch that was created from an identical file. It belongs to this job from now on.
     TakenOver(&'a JobBatch),
     /// The service refused a batch.
     Refused(&'a JobBatch),
@@ -141,9 +141,9 @@ pub enum DriverEvent<'a> {
     Gone {
         /// The batch's number.
         number: u32,
-        /// Its id.
+        /// The file's id.
         file: &'a str,
-        /// As much as the service has said: it "does not have" the file, or "no longer has" it.
+        /// The end of a sentence: the service "does not have" the file, or "no longer has" it.
         known: &'a str,
     },
     /// Bytes of results have arrived.
@@ -205,7 +205,7 @@ pub fn is_setup(error: &Error) -> bool {
 }
 
 /// Returns true if a retry may help and is harmless, for a call that may be repeated.
-fn passes(failure: &Failure) -> bool {
+fn is_repeatable(failure: &Failure) -> bool {
     matches!(failure.class(), Class::NotSent | Class::AboveRate | Class::NoCapacity | Class::Ambiguous)
 }
 
@@ -310,7 +310,7 @@ impl Driver<'_> {
                 Err(failure) => failure,
             };
             let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
-            if !passes(&failure) || self.too_long(began, wait, retry_for) || self.stop.is_cancelled() {
+            if !is_repeatable(&failure) || self.too_long(began, wait, retry_for) || self.stop.is_cancelled() {
                 return Err(failure);
             }
             (self.on_event)(&DriverEvent::Again { what, failure: &failure.message, wait });

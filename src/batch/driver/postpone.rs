@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::news::millis;
 use super::{Driver, DriverEvent};
 use crate::api::error::Fault;
-use crate::batch::passing::{passes, patience};
+use crate::batch::refusal_words::{is_passing, next_creation_wait};
 use crate::batch_status::BatchStatus;
 use crate::error::Result;
 use crate::store::{BatchStep, JobBatch};
@@ -41,7 +41,7 @@ pub fn until_due(batch: &JobBatch, first: Option<Duration>) -> Duration {
     };
     // A clock that was set back must not make the wait longer.
     let passed = u64::try_from(millis(SystemTime::now()) - at).map(Duration::from_millis);
-    passed.map_or(Duration::ZERO, |passed| patience(batch.creation.refusals, first).saturating_sub(passed))
+    passed.map_or(Duration::ZERO, |passed| next_creation_wait(batch.creation.refusals, first).saturating_sub(passed))
 }
 
 impl Driver<'_> {
@@ -65,7 +65,7 @@ impl Driver<'_> {
 
     /// Records that the service did not create the batch: refused for good, or to be made again.
     pub(super) fn declined(&self, batch: &mut JobBatch, why: &str) -> Result<()> {
-        if passes(why) {
+        if is_passing(why) {
             batch.creation.tries -= 1;
             return self.postpone(batch, why);
         }
@@ -84,7 +84,7 @@ impl Driver<'_> {
         batch.creation.refused_at = Some(millis(SystemTime::now()));
         batch.remote.error = Some(why.to_owned());
         self.save(batch)?;
-        let wait = self.options.limits.postpone.map(|first| patience(batch.creation.refusals, first));
+        let wait = self.options.limits.postpone.map(|first| next_creation_wait(batch.creation.refusals, first));
         (self.on_event)(&DriverEvent::Postponed { batch, wait });
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Driver<'_> {
         // llbatch has no file of a batch that another program created.
         let ours = !batch.file.sha256.is_empty() && batch.file.id.is_some();
         let failed = batch.ended && batch.remote.status == Some(BatchStatus::Failed) && !batch.cancel;
-        let Some(why) = batch.remote.error.clone().filter(|why| failed && untouched && ours && passes(why)) else {
+        let Some(why) = batch.remote.error.clone().filter(|why| failed && untouched && ours && is_passing(why)) else {
             return Ok(false);
         };
         // It must never be taken for a new one.

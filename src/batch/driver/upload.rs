@@ -43,7 +43,7 @@ fn without_files(failure: &Failure) -> Option<Error> {
 }
 
 impl Driver<'_> {
-    /// Uploads the batch's file, or takes over a batch that the service has of the very file.
+    /// Uploads the batch's file, or takes over a batch that was created from an identical file.
     pub(super) async fn upload(&self, batch: &mut JobBatch) -> Result<()> {
         let what = format!("uploading batch {}", batch.number);
         let failed = |f: Failure| error(&what, &f);
@@ -199,7 +199,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Takes over a batch whose label names the very file. `OpenAI`'s form keeps equal files apart, so nothing else shows it.
+    /// Takes over a batch whose label names an identical file. `OpenAI`'s form keeps equal files apart, so nothing else shows it.
     async fn take_labelled(&self, batch: &mut JobBatch, what: &str) -> Result<bool> {
         if self.client.dialect() == Dialect::Together || !self.options.take_over || batch.file.sha256.is_empty() {
             return Ok(false);
@@ -217,7 +217,7 @@ impl Driver<'_> {
         self.take_over(batch, file_id, found).map(|()| true)
     }
 
-    /// Chooses among batches of the very file one to take over: it is live or completed, and no job here owns it. A state
+    /// Chooses among batches of an identical file one to take over: it is live or completed, and no job here owns it. A state
     /// directory that is lost or elsewhere has made it.
     async fn ownerless(&self, same: Vec<Batch>) -> Result<Option<Batch>> {
         if !self.options.take_over || same.is_empty() {

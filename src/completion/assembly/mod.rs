@@ -265,7 +265,7 @@ impl StreamedChoice {
         }
         if !self.message.0.is_empty() {
             self.members.0.retain(|(name, _)| name != "message");
-            // Where whole answers have it.
+            // Whole answers have it there.
             let place = self.members.0.iter().position(|(name, _)| name == "index").map_or(0, |index| index + 1);
             self.members.0.insert(place, ("message".to_owned(), self.message.into_json()));
         }

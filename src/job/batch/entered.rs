@@ -65,7 +65,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let submission = Submission::of(ask, &remote.identity(), workspace, &progress)?;
     progress.finish();
     if let Err(error) = remote.ready(ctx) {
-        // What is wrong with the outputs costs nothing to find, so it comes first.
+        // Checks the outputs first: that costs nothing.
         if let Some(wait) = &ask.results {
             let columns = || RecordColumns::of(&submission.inputs, &ask.input.flags.params);
             wait.delivery.open(ask.input.source.files(), columns, ctx)?;

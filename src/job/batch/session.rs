@@ -43,7 +43,7 @@ pub struct SessionOptions {
     pub results: Results,
     /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
-    /// A batch of the very file that no job here owns is taken over instead of creating another.
+    /// A batch that was created from an identical file, and that no job here owns, is used instead of creating another.
     pub take_over: bool,
 }
 

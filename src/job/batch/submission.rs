@@ -96,7 +96,7 @@ impl Submission {
 fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, String)>> {
     let realtime = ask.input.flags.params.endpoint.over_realtime();
     let found = notices::notices(&checked.models, &ctx.settings.prices);
-    // Where batches alone serve the endpoint, there is no price to compare.
+    // There is no price to compare if batches alone serve the endpoint.
     if realtime {
         notices::show(&found, &ctx.ui);
     }

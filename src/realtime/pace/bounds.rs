@@ -20,12 +20,12 @@ const REFUSALS: usize = 6;
 const BUCKET: f64 = 2.0;
 /// A limit below this share of an earlier one is another limit.
 const CHANGED: f64 = 0.75;
-/// Other processes report what they sent this many seconds ago.
+/// Age in seconds of the reports of other processes: this much of their traffic may be missing from a count.
 const UNSURE: f64 = 0.2;
 /// The lowest rate that is believed, as a share of the pace that was refused.
 const LOWEST: f64 = 0.04;
 
-/// A count of requests and the moment from which it is meant.
+/// A running count of requests at a moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CountAt {
     pub(super) at: Instant,

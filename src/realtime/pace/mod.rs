@@ -1,6 +1,6 @@
 //! A pacer that learns the service's rate from its refusals, and from its headers if there are any.
 //!
-//! It is pure: it is given the time and never sleeps. The search has four rules:
+//! It is pure: it is given the time and never sleeps. The search has five rules:
 //!
 //! 1. On the way up every answer raises the pace, and a quick answer raises it more: the number of requests refused before
 //!    the pacer knows is (pace - limit) x latency.
@@ -9,7 +9,7 @@
 //!    pace creeps up to the next refusal, which narrows them down.
 //! 3. Refusals are a budget: a measured rate is held, and probed when one more refusal is affordable.
 //! 4. A 429 means "above your rate": slow down. A 503 means "no capacity": wait, and keep the rate.
-//! 5. A 429 that asks for a long wait ends a fixed [`FixedWindowPace`]: the next ones are filled evenly.
+//! 5. A 429 that asks for a long wait ends a fixed window ([`FixedWindowPace`]): the next ones are filled evenly.
 
 mod bounds;
 mod estimate;
@@ -135,7 +135,7 @@ struct Refusal {
     hint: Option<Duration>,
 }
 
-/// A count and the moment from which it is meant.
+/// A count of requests since a moment.
 #[derive(Debug, Clone, Copy)]
 struct CountSince {
     since: Instant,

@@ -255,7 +255,7 @@ pub(super) mod tests {
             downgrade(&path, format, columns);
             let mut db = JobDb::open(&path).unwrap();
             assert_eq!(db.outcomes(1, 10).unwrap(), [plain.clone()], "format {format}");
-            // What is added later has all its columns.
+            // Outcomes that are added later have all their columns.
             db.put(&outcome(2, 2, true)).unwrap();
             db.put_tried(&outcome(3, 3, false)).unwrap();
             db.commit(false).unwrap();

@@ -45,15 +45,15 @@ const LASTING: &[&str] = &[
 /// Longest wait before the batch is made again, unless the user polls less often.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Returns true if the service gives a reason that passes by itself.
-pub fn passes(words: &str) -> bool {
+/// Returns true if the service's words for a refusal give a reason that passes by itself.
+pub fn is_passing(words: &str) -> bool {
     let words = words.to_lowercase();
     let has = |fragments: &[&str]| fragments.iter().any(|fragment| words.contains(fragment));
     has(QUEUE) || (has(LATER) && !has(LASTING))
 }
 
-/// Returns the wait after `refusals` refusals, the first of which takes `first`.
-pub(super) fn patience(refusals: u32, first: Duration) -> Duration {
+/// Returns the wait before another creation after `refusals` refusals; after the first it is `first`.
+pub(super) fn next_creation_wait(refusals: u32, first: Duration) -> Duration {
     first.saturating_mul(1 << refusals.saturating_sub(1).min(16)).min(LONGEST.max(first))
 }
 
@@ -80,13 +80,13 @@ mod tests {
             ("not enough credits; add some and try again", false),
             ("", false),
         ] {
-            assert_eq!(passes(words), pass, "{words}");
+            assert_eq!(is_passing(words), pass, "{words}");
         }
     }
 
     #[test]
-    fn patience_doubles_up_to_minutes() {
-        let seconds = |n, first| patience(n, Duration::from_secs(first)).as_secs();
+    fn wait_doubles_up_to_minutes() {
+        let seconds = |n, first| next_creation_wait(n, Duration::from_secs(first)).as_secs();
         assert_eq!([1, 2, 3, 4, 5, 99].map(|n| seconds(n, 30)), [30, 60, 120, 240, 300, 300]);
         assert_eq!(seconds(7, 900), 900, "the user polls less often");
     }
