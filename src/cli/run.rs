@@ -116,7 +116,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         name: args.name,
         limit: args.cost.limit(args.input.shard),
         wait: args.lock.wait(deadline),
-        dedupe: args.once.dedupe,
+        once: args.once.resolve()?,
     };
     let reuse = match (args.resume, args.fresh) {
         (_, true) => Reuse::Nothing,

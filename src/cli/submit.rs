@@ -106,7 +106,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         name: args.name.clone(),
         again: args.again,
         resume: args.resume.clone(),
-        dedupe: args.once.dedupe,
+        once: args.once.resolve()?,
         require_discount: args.require_discount,
         auto: auto.then(speed).transpose()?,
         limit: args.cost.limit(args.input.shard),

@@ -67,6 +67,12 @@ impl Truncation {
     }
 }
 
+/// Returns whether every choice of an answer was ended by the model itself: not by a limit, a filter or an error.
+pub fn is_whole(body: &str) -> bool {
+    let cut = |choice: &Choice<'_>| choice.has_failed() || matches!(choice.ended(), Some("length" | "content_filter"));
+    !Completion::of(body).choices().iter().any(cut)
+}
+
 /// The spelled reason for the end of an answer that was cut off at its token limit.
 const LENGTH: &str = "\"length\"";
 

@@ -1,6 +1,7 @@
 //! A user's request for a job, the same for both transports.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::input::ReadOptions;
 use crate::money::budget::Remaining;
@@ -23,8 +24,26 @@ pub struct Ask {
     pub limit: CostLimit,
     /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
+    /// Requests that are not sent, because an equal one is answered.
+    pub once: OnceAsk,
+}
+
+/// Requests that are not sent, because an equal one is answered.
+#[derive(Debug, Clone, Default)]
+pub struct OnceAsk {
     /// `--dedupe`: equal requests are sent once. A job remembers it.
     pub dedupe: bool,
+    /// `--reuse`, `--reuse-from`
+    pub earlier: Option<EarlierAsk>,
+}
+
+/// Earlier jobs whose answers are taken.
+#[derive(Debug, Clone, Default)]
+pub struct EarlierAsk {
+    /// The largest age of a job.
+    pub max_age: Option<Duration>,
+    /// The only job. `None`: all.
+    pub from: Option<String>,
 }
 
 /// The rows that a job works on.
@@ -175,7 +194,7 @@ impl RunAsk {
                 name: None,
                 limit,
                 wait,
-                dedupe: false,
+                once: OnceAsk { dedupe: false, earlier: None },
             },
             reuse: Reuse::Last,
             retry: RetryFilter::Retryable,

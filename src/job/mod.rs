@@ -5,6 +5,7 @@ pub mod batch;
 pub mod clean;
 mod consumer;
 mod drive;
+mod earlier_answers;
 mod entry;
 mod fan_out;
 pub mod finish;

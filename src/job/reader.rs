@@ -1,9 +1,10 @@
 //! Reads the input for the transport. It skips done rows; invalid rows become failed outcomes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc::Sender;
 
+use super::earlier_answers::{EarlierAnswers, SoughtRow};
 use super::known_fingerprints::{FingerprintReader, KnownFingerprints};
 use super::resume::JobRows;
 use crate::check::Checked;
@@ -11,10 +12,10 @@ use crate::check::context_length::too_long;
 use crate::check::repeats::Repeats;
 use crate::error::{Error, Result};
 use crate::input;
-use crate::outcome::{ErrorCode, Follower, Outcome};
+use crate::outcome::{ErrorCode, Fingerprint, Follower, Outcome};
 use crate::price::PriceTable;
 use crate::realtime::QueuedRow;
-use crate::request::{Problem, Record, Request};
+use crate::request::{Draft, KeyMaker, Problem, Record, Request};
 use crate::results::ReadBlocks;
 use crate::row_set::RowSet;
 use crate::text;
@@ -40,6 +41,8 @@ pub(super) struct Feed<'a> {
     pub table: Option<&'a PriceTable>,
     /// Rows that get the outcome of an earlier one, with `--dedupe`.
     pub repeats: Option<&'a Repeats>,
+    /// Answers of earlier jobs, and the keys by which they are found, with `--reuse`.
+    pub answers: Option<(&'a Mutex<EarlierAnswers>, KeyMaker)>,
     /// The end of the run compares estimated tokens with reported ones.
     pub estimates: bool,
 }
@@ -77,13 +80,8 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             if !open || skipped.contains(this) || this > expected {
                 return;
             }
-            let item = match feed.row(this, record, known.as_mut()) {
-                Ok(request) => match leader {
-                    Some(leader) => QueuedRow::Follow(Box::new(follower(request, leader))),
-                    None => QueuedRow::Send(request),
-                },
-                Err(failed) => QueuedRow::Failed(Box::new(failed)),
-            };
+            let item = feed.row(this, record, leader, known.as_mut());
+            let item = item.unwrap_or_else(|failed| QueuedRow::Settled(Box::new(failed)));
             hand_bytes += item.bytes();
             hand.push(item);
             if hand.len() == HAND || hand_bytes >= HAND_BYTES {
@@ -107,13 +105,15 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
 
 #[expect(clippy::result_large_err, reason = "a row that fails is rare")]
 impl Feed<'_> {
-    /// Builds the request of a row, or the outcome of one that cannot be sent.
+    /// Builds the request of a row, or finds the outcome that it gets without one. The error is the outcome of a row that
+    /// cannot be sent.
     fn row(
         &self,
         row: u64,
         record: Result<Record<'_>, Problem>,
+        leader: Option<u64>,
         known: Option<&mut FingerprintReader<'_>>,
-    ) -> Result<Request, Outcome> {
+    ) -> Result<QueuedRow, Outcome> {
         let bad = |problem: &Problem, model: Arc<str>| {
             let id = problem.result_id();
             let id = self.checked.stand_in(row, &id).unwrap_or_else(|| id.into());
@@ -127,15 +127,29 @@ impl Feed<'_> {
         if let Some(problem) = self.table.filter(|_| counted).and_then(|table| too_long(&record, &draft, table)) {
             return Err(bad(&problem, builder.shared(&draft.model)));
         }
-        let fingerprint = known.and_then(|known| known.of(row, &draft.body));
-        let request = builder.own(&draft, fingerprint.unwrap_or_else(|| draft.fingerprint()));
-        match self.checked.stand_in(row, &request.id) {
-            Some(id) => {
-                let message = format!("the id {:?} was used by an earlier row", request.id);
-                Err(Outcome::unsent(row, id, request.model, ErrorCode::InvalidRequest, message))
-            }
-            None => Ok(request),
+        let fingerprint = known.and_then(|known| known.of(row, &draft.body)).unwrap_or_else(|| draft.fingerprint());
+        let request = builder.own(&draft, fingerprint);
+        if let Some(id) = self.checked.stand_in(row, &request.id) {
+            let message = format!("the id {:?} was used by an earlier row", request.id);
+            return Err(Outcome::unsent(row, id, request.model, ErrorCode::InvalidRequest, message));
         }
+        if let Some(leader) = leader {
+            return Ok(QueuedRow::Follow(Box::new(follower(request, leader))));
+        }
+        Ok(match self.answered(&draft, fingerprint) {
+            Some(outcome) => QueuedRow::Settled(Box::new(outcome)),
+            None => QueuedRow::Send(request),
+        })
+    }
+
+    /// The outcome that an earlier job has for this request.
+    fn answered(&self, draft: &Draft<'_>, fingerprint: Fingerprint) -> Option<Outcome> {
+        let (answers, keys) = self.answers.as_ref()?;
+        let found = answers.lock().ok()?.take(&SoughtRow::of(draft, fingerprint, keys));
+        found.unwrap_or_else(|error| {
+            tracing::warn!("earlier answers cannot be looked for: {error}");
+            None
+        })
     }
 }
 

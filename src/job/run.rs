@@ -1,16 +1,18 @@
 //! A realtime run, from its input to its summary.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::ask::{InputSource, RetryFilter, Role, RunAsk, Start};
 use super::consumer::Consumer;
 use super::drive::drive;
+use super::earlier_answers::EarlierAnswers;
 use super::entry::JobEntry;
 use super::fan_out::FanOut;
 use super::finish::{Ended, Finish, Workspace, compares_estimates};
 use super::funds::RunFunds;
+use super::identity::key_maker;
 use super::reader::Feed;
 use super::remote::Remote;
 use super::rest::Rest;
@@ -53,7 +55,7 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         Some(fields) => RecordColumns::new(fields, &source.spec.params),
         None => RecordColumns::of(&source.inputs, &source.spec.params),
     };
-    ask.delivery.form.reused |= source.spec.dedupe;
+    ask.delivery.form.reused |= source.spec.marks_reused();
     let outputs = ask.delivery.open(&source.spec.inputs, columns, ctx)?;
     // A job that another process has finished costs nothing more.
     if !start.claimed.finished {
@@ -62,10 +64,14 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     if !start.claimed.finished {
         remote.ready(ctx)?;
     }
+    let rules = start.source.spec.rules(ctx);
+    let find = |ask| EarlierAnswers::find(ask, &start.claimed.job.id, remote, rules, workspace);
+    let answers = ask.job.once.earlier.as_ref().filter(|_| !start.claimed.finished).map(find).transpose()?;
     // From here on, the job exists.
     let new = start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
     let earlier = start.sort_out(&ask, new, workspace)?;
-    ActiveRun { ask, remote, workspace, progress, start }.answer(earlier, outputs)
+    let answers = answers.map(Mutex::new);
+    ActiveRun { ask, remote, workspace, progress, start, answers }.answer(earlier, outputs)
 }
 
 /// A run whose job is ready.
@@ -75,6 +81,8 @@ struct ActiveRun<'a> {
     workspace: Workspace<'a>,
     progress: Progress,
     start: RunStart,
+    /// Answers of earlier jobs.
+    answers: Option<Mutex<EarlierAnswers>>,
 }
 
 impl ActiveRun<'_> {
@@ -86,6 +94,9 @@ impl ActiveRun<'_> {
         // A submission has said already which rows it sends in real time.
         if self.ask.role != Role::BesideBatches {
             ctx.ui.note(&self.start.opening(&earlier, &self.start.source.spec.shown_service()));
+        }
+        if let Some(answers) = self.answers.as_ref().and_then(|answers| answers.lock().ok()) {
+            ctx.ui.note(&answers.words());
         }
         let rows = self.start.rows();
         let read = self.ask.delivery.form.is_flat().then(Arc::<ReadBlocks>::default);
@@ -175,6 +186,7 @@ impl ActiveRun<'_> {
             checked,
             known: known.as_ref(),
             repeats: self.start.repeats(),
+            answers: self.answers.as_ref().map(|answers| (answers, key_maker(&self.remote.identity()))),
             read,
             // A retry of all rows also sends those that are surely too long.
             table: (self.ask.retry != RetryFilter::All).then_some(&self.workspace.ctx.settings.prices),

@@ -213,7 +213,8 @@ impl EarlierOutcomes {
 fn open_source(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>) -> Result<RunSource> {
     let mut source = RunSource::open(&ask.job, remote, workspace)?;
     let SpeedOptions { auto, concurrency, .. } = ask.speed;
-    source.spec.dedupe |= ask.job.dedupe;
+    source.spec.dedupe |= ask.job.once.dedupe;
+    source.spec.reuses |= ask.job.once.earlier.is_some();
     source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
     Ok(source)
 }

@@ -18,6 +18,7 @@ use crate::store::{Job, Store, service_identity};
 
 /// The record of a job's command. A later command resumes the job from it without the flags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Spec {
     /// Version of this record.
     pub version: u8,
@@ -58,6 +59,9 @@ pub struct Spec {
     /// `--dedupe`: equal requests are sent once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dedupe: bool,
+    /// Answers of earlier jobs are taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reuses: bool,
     /// [`Requests::key`](super::identity::Requests::key) at the last start of a realtime job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -94,6 +98,7 @@ impl Spec {
             routes: Vec::new(),
             concurrency: None,
             dedupe: false,
+            reuses: false,
             content: None,
         }
     }
@@ -136,6 +141,11 @@ impl Spec {
     /// The flags that the user must type beside the job's name.
     pub fn flags(&self, ctx: &Ctx) -> String {
         ctx.flags(&self.service, self.service_name.as_deref())
+    }
+
+    /// Returns whether rows may have the outcomes of other ones, so that tables have a column for it.
+    pub const fn marks_reused(&self) -> bool {
+        self.dedupe || self.reuses
     }
 
     /// Serializes the record for the index.

@@ -49,7 +49,8 @@ impl Dispatcher {
             }
             let request = match self.queue.pop_front() {
                 Some(QueuedRow::Send(request)) => request,
-                Some(QueuedRow::Failed(outcome)) => {
+                Some(QueuedRow::Settled(outcome)) => {
+                    engine.shared.until_written(BACKLOG).await;
                     engine.emit(*outcome, None);
                     continue;
                 }
@@ -117,7 +118,7 @@ impl Dispatcher {
         }
         for row in std::mem::take(&mut self.queue) {
             match row {
-                QueuedRow::Failed(outcome) => engine.emit(*outcome, None),
+                QueuedRow::Settled(outcome) => engine.emit(*outcome, None),
                 QueuedRow::Follow(follower) => engine.follow(follower),
                 row @ QueuedRow::Send(_) => self.queue.push_back(row),
             }

@@ -114,8 +114,8 @@ pub struct SendOptions {
 pub enum QueuedRow {
     /// A request to send.
     Send(Request),
-    /// A row that failed before anything was sent.
-    Failed(Box<Outcome>),
+    /// A row that has its outcome without a request: it cannot be sent, or an earlier job has the answer.
+    Settled(Box<Outcome>),
     /// A row that gets the outcome of an earlier one.
     Follow(Box<Follower>),
 }
@@ -125,7 +125,7 @@ impl QueuedRow {
     pub const fn bytes(&self) -> usize {
         match self {
             Self::Send(request) => request.body.len(),
-            Self::Failed(_) | Self::Follow(_) => 0,
+            Self::Settled(_) | Self::Follow(_) => 0,
         }
     }
 }

@@ -79,7 +79,7 @@ impl Summary {
             parts.push(format!("{} of them earlier", count(self.resumed)));
         }
         if rows.reused > 0 {
-            parts.push(format!("{} repeats that were not sent", count(rows.reused)));
+            parts.push(format!("{} reused at no cost", count(rows.reused)));
         }
         parts.extend(self.other_rows());
         parts

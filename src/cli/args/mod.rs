@@ -18,7 +18,7 @@ use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::input::Shard;
-use crate::job::ask::CostLimit;
+use crate::job::ask::{CostLimit, EarlierAsk, OnceAsk};
 use crate::job::batch::follow::Waiting;
 use crate::price::Nanos;
 use crate::results::{Delivery, MoreColumns, ResultFormat, ResultOptions};
@@ -227,6 +227,26 @@ pub struct OnceArgs {
     /// Send rows with the same request once; the others get its outcome, marked `reused`, at no cost
     #[arg(long, help_heading = "Cost")]
     pub dedupe: bool,
+    /// Take the good answers of earlier jobs to the same requests; with AGE (30d) only of jobs that are no older
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Cost")]
+    pub reuse: Option<String>,
+    /// Take the good answers of this job to the same requests
+    #[arg(long, value_name = "JOB", conflicts_with = "reuse", help_heading = "Cost")]
+    pub reuse_from: Option<String>,
+}
+
+impl OnceArgs {
+    /// Resolved.
+    ///
+    /// # Errors
+    /// 2 for an invalid age.
+    pub fn resolve(&self) -> Result<OnceAsk> {
+        let age = self.reuse.as_deref().filter(|age| !age.is_empty()).map(settings::long_duration).transpose();
+        let max_age = age.map_err(|why| Error::usage(format!("--reuse: {why}")))?;
+        let earlier = self.reuse.is_some() || self.reuse_from.is_some();
+        let earlier = earlier.then(|| EarlierAsk { max_age, from: self.reuse_from.clone() });
+        Ok(OnceAsk { dedupe: self.dedupe, earlier })
+    }
 }
 
 /// Limits of the cost.

@@ -3,7 +3,7 @@
 use super::RETRY_FOR;
 use super::follow::Waiting;
 use super::session::SessionOptions;
-use crate::job::ask::{CostLimit, InputSpec, ProblemPolicy};
+use crate::job::ask::{CostLimit, InputSpec, OnceAsk, ProblemPolicy};
 use crate::realtime;
 use crate::results::Delivery;
 use crate::store::LockWait;
@@ -22,8 +22,8 @@ pub struct SubmitAsk {
     pub again: bool,
     /// `--resume`: the last job of the same content, or the named one (not empty), sends its failed rows again.
     pub resume: Option<String>,
-    /// `--dedupe`: equal requests are sent once.
-    pub dedupe: bool,
+    /// Requests that are not sent, because an equal one is answered.
+    pub once: OnceAsk,
     /// `--require-discount`
     pub require_discount: bool,
     /// `--via auto`, with the speed of its realtime part. It answers rows in real time that batches do not serve for

@@ -79,7 +79,7 @@ pub fn outputs(session: &Session<'_>, delivery: &Delivery) -> Result<Outputs> {
     }
     let columns = || RecordColumns::of(&session.inputs()?, &session.spec.params);
     let mut delivery = delivery.clone();
-    delivery.form.reused |= session.spec.dedupe;
+    delivery.form.reused |= session.spec.marks_reused();
     delivery.open(&session.spec.inputs, columns, session.ctx)
 }
 

@@ -15,6 +15,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input;
 use crate::job::ask::CostLimit;
+use crate::job::earlier_answers::EarlierAnswers;
 use crate::job::finish::Workspace;
 use crate::job::found_repeats::FoundRepeats;
 use crate::job::identity::Requests;
@@ -62,7 +63,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let ledger = store.ledger()?;
     let workspace = Workspace { ctx, store: &store, ledger: &ledger };
     let progress = ctx.ui.progress(ask.session().results);
-    let submission = Submission::of(ask, &remote.identity(), workspace, &progress)?;
+    let mut submission = Submission::of(ask, &remote.identity(), workspace, &progress)?;
     progress.finish();
     if let Err(error) = remote.ready(ctx) {
         // Checks the outputs first: that costs nothing.
@@ -95,10 +96,17 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     if let Some(name) = &ask.name {
         free_name(name, &store, &ledger)?;
     }
+    if let Some(earlier) = &ask.once.earlier {
+        let rules = Spec::new(remote, &ask.input, false).rules(ctx);
+        let answers = EarlierAnswers::find(earlier, "", remote, rules, workspace)?;
+        ctx.ui.note(&answers.words());
+        submission.earlier = Some(answers.into());
+    }
     let spec = Spec {
         account: remote.account.to_owned(),
         routes: submission.routes.clone(),
-        dedupe: ask.dedupe,
+        dedupe: ask.once.dedupe,
+        reuses: ask.once.earlier.is_some(),
         ..Spec::new(remote, &ask.input, ask.problems.skip_invalid)
     };
     let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
@@ -197,7 +205,8 @@ fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> 
     }
     session.spec.kept = kept;
     session.spec.skip_invalid = ask.problems.skip_invalid;
-    session.spec.dedupe = ask.dedupe;
+    session.spec.dedupe = ask.once.dedupe;
+    session.spec.reuses = ask.once.earlier.is_some();
     session.job.spec = session.spec.describe()?;
     session.job.total = submission.checked.rows;
     session.ledger.update(&session.job)
@@ -220,6 +229,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
         only: only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
         retry: false,
         keys: keys.as_ref(),
+        earlier: submission.earlier.as_ref(),
     };
     let planned = plan(session, input, &mut |found| content.row(found))?;
     let split = &planned.split;
@@ -231,9 +241,14 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
             .map_err(|error| error.problems(&split.oversize))?;
     }
     let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
-    let repeats = planned.repeats.as_ref().map(FoundRepeats::words).unwrap_or_default();
-    // The plan skips rows for realtime and repeats, so the keys cannot be compared then.
-    if submission.realtime.is_none() && keys.is_none() && whole && content.key() != submission.key {
+    let mut repeats = planned.repeats.as_ref().map(FoundRepeats::words).unwrap_or_default();
+    if planned.taken > 0 {
+        let taken = text::plural(planned.taken, "row");
+        repeats = format!("{repeats}, {taken} answered by earlier jobs");
+    }
+    // The plan skips rows for realtime, repeats and answered rows, so the keys cannot be compared then.
+    let all = submission.realtime.is_none() && keys.is_none() && planned.taken == 0;
+    if all && whole && content.key() != submission.key {
         return Err(input::changed("nothing was sent"));
     }
     let Some(realtime) = &submission.realtime else {
@@ -269,7 +284,7 @@ impl Entered<'_> {
         }
         session.take_late_answers()?;
         session.record()?;
-        if ask.dedupe {
+        if ask.once.dedupe {
             session.spec.dedupe = true;
             session.job.spec = session.spec.describe()?;
         }

@@ -1,5 +1,6 @@
 //! Plans batches: writes their files and rows down before llbatch sends the first of them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,14 +11,15 @@ use crate::check::estimate::{Estimate, RowInspector, RowStats};
 use crate::check::quote::{PriceBasis, Quote};
 use crate::check::repeats::{RepeatSearch, Repeats};
 use crate::check::{Checked, Pass};
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
+use crate::job::earlier_answers::{EarlierAnswers, SoughtRow};
 use crate::job::found_repeats::FoundRepeats;
 use crate::job::identity::RowContent;
 use crate::outcome::Outcome;
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::batch_line::BatchFileForm;
-use crate::request::{KeyMaker, RequestBuilder};
+use crate::request::{Draft, KeyMaker, RequestBuilder};
 use crate::row_set::RowSet;
 use crate::split::stage::{NewBatchFile, Stage};
 use crate::split::{BatchFile, Split, SplitOptions, SplitRow, split};
@@ -41,6 +43,8 @@ pub(super) struct PlanInput<'a> {
     pub retry: bool,
     /// Makes the keys by which repeated requests are found, as in the check. `None`: every row is sent.
     pub keys: Option<&'a KeyMaker>,
+    /// Answers of earlier jobs.
+    pub earlier: Option<&'a RefCell<EarlierAnswers>>,
 }
 
 /// Batches that were planned.
@@ -52,6 +56,8 @@ pub struct Planned {
     pub quote: Quote,
     /// Rows that get the outcome of an earlier one.
     pub repeats: Option<FoundRepeats>,
+    /// Rows that have the answer of an earlier job.
+    pub taken: u64,
 }
 
 /// Records rows as the splitter places them into files, and sums up their costs.
@@ -117,6 +123,23 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// Writes the outcomes that earlier jobs have for the rows that were `taken`. They are committed with the batches.
+    fn put_earlier(&mut self, input: &PlanInput<'_>, keys: &KeyMaker, taken: &RowSet) -> Result<()> {
+        if taken.count() == 0 {
+            return Ok(());
+        }
+        let mut left = taken.count();
+        each_earlier(input, keys, &|row| taken.contains(row), &mut |outcome| {
+            left -= 1;
+            self.db.put(&outcome)
+        })?;
+        if left == 0 {
+            return Ok(());
+        }
+        let what = "an earlier job whose answers are reused was removed meanwhile";
+        Err(Error::new(Exit::TempFail, what).hint("run the same command again"))
+    }
+
     /// Records all batches in one transaction.
     fn store(&mut self, first: u32, batches: impl Iterator<Item = JobBatch>) -> Result<()> {
         self.db.retire_asked(first)?;
@@ -160,9 +183,16 @@ pub(super) fn plan(
     let form = form_of(session.driver.client.dialect());
     let inspector = RowInspector::new(bytes, counting.estimator, table).for_files(form);
     let repeats = input.keys.map(|keys| keep_followers(&mut db, &input, keys, &inspector)).transpose()?;
-    let only = |row| {
+    let leads = |row| {
         !repeats.as_ref().is_some_and(|repeats| repeats.is_follower(row)) && input.only.is_none_or(|only| only(row))
     };
+    let keys = session.key_maker();
+    let mut taken = RowSet::default();
+    each_earlier(&input, &keys, &leads, &mut |outcome| {
+        taken.insert(outcome.row);
+        Ok(())
+    })?;
+    let only = |row| leads(row) && !taken.contains(row);
     let options = SplitOptions {
         open: &open,
         limits: form,
@@ -186,6 +216,7 @@ pub(super) fn plan(
     stage.commit()?;
     let endpoint = format!("/v1{}", input.builder.endpoint().path());
     let batches = split.files.iter().map(|file| planned_batch(file, name(file.number), &endpoint));
+    planner.put_earlier(&input, &keys, &taken)?;
     planner.store(first, batches)?;
     let pricing = PriceBasis { table, counting: &counting };
     let quote = Quote::of(planner.estimate, pricing, Transport::Batch);
@@ -196,7 +227,27 @@ pub(super) fn plan(
         (true, old) => old.zip(quote.estimate()).map(|(old, new)| old + new),
     };
     session.update_index(true)?;
-    Ok(Planned { split, quote, repeats })
+    Ok(Planned { split, quote, repeats, taken: taken.count() })
+}
+
+/// Passes the outcomes to `each` that earlier jobs have for the `wanted` rows.
+fn each_earlier(
+    input: &PlanInput<'_>,
+    keys: &KeyMaker,
+    wanted: &dyn Fn(u64) -> bool,
+    each: &mut dyn FnMut(Outcome) -> Result<()>,
+) -> Result<()> {
+    let Some(earlier) = input.earlier else { return Ok(()) };
+    let mut done = Ok(());
+    let sought = |draft: &Draft<'_>| SoughtRow::of(draft, draft.fingerprint(), keys);
+    Pass { max_problems: 0, ..Pass::new(input.inputs, input.builder) }.inspect(&sought, &mut |row, found| {
+        let found = found.filter(|_| done.is_ok() && wanted(row) && input.checked.is_good(row));
+        if let Some(found) = found {
+            let taken = earlier.borrow_mut().take(&found.value);
+            done = taken.and_then(|outcome| outcome.map_or(Ok(()), &mut *each));
+        }
+    })?;
+    done
 }
 
 /// Builds the record of a batch whose file has this name.

@@ -350,8 +350,15 @@ pub(super) fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i
     let keys = keys.as_ref();
     let checked = Pass { max_problems: 0, keys, ..Pass::new(&inputs, &builder) }.run()?;
     let only = |row| rows.binary_search(&row).is_ok();
-    let input =
-        PlanInput { inputs: &inputs, builder: &builder, checked: &checked, only: Some(&only), retry: true, keys };
+    let input = PlanInput {
+        inputs: &inputs,
+        builder: &builder,
+        checked: &checked,
+        only: Some(&only),
+        retry: true,
+        keys,
+        earlier: None,
+    };
     plan(session, input, &mut |_| {})?;
     let mut batches = session.batches()?;
     batches.retain(|batch| batch.step == BatchStep::Planned);

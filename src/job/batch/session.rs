@@ -263,7 +263,12 @@ impl<'a> Session<'a> {
 
     /// Makes the keys by which the job finds repeated requests. `None`: it sends every row.
     pub(super) fn keys(&self) -> Option<KeyMaker> {
-        self.spec.dedupe.then(|| key_maker(&self.spec.identity()))
+        self.spec.dedupe.then(|| self.key_maker())
+    }
+
+    /// Makes the keys of requests to the job's service.
+    pub(super) fn key_maker(&self) -> KeyMaker {
+        key_maker(&self.spec.identity())
     }
 
     /// Writes the job's state and counts into the index. `busy`: this process continues with the job.

@@ -96,6 +96,9 @@ impl JobDb {
     /// Writes the outcomes of leaders for all rows that wait for them. Returns the number of answered rows, and of failed
     /// rows. It is committed with the open group.
     pub fn settle_followers(&mut self) -> Result<(u64, u64)> {
+        self.begin()?;
+        // A leader's body may not be in the log's file yet.
+        self.log.flush()?;
         let (mut succeeded, mut failed) = (0, 0);
         let leaders: Vec<u64> = self.run(|db| {
             let leaders = "SELECT DISTINCT leader FROM follower WHERE leader IN (SELECT row FROM outcome)";

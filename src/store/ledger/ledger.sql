@@ -60,6 +60,19 @@ CREATE TABLE IF NOT EXISTS estimate (
     actual      INTEGER NOT NULL,   -- reported by the service
     PRIMARY KEY (job, model)
 ) STRICT, WITHOUT ROWID;
+-- The index of answers, which `--reuse` looks in: the jobs that were read, and their answers by a hash of the request.
+CREATE TABLE IF NOT EXISTS answered_job (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    job         TEXT NOT NULL UNIQUE,
+    version     TEXT NOT NULL       -- of the job, when it was read; empty: not all of it was read
+) STRICT;
+CREATE TABLE IF NOT EXISTS answered (
+    hash        BLOB NOT NULL,      -- the key of the request, or its fingerprint where the input is gone
+    job         INTEGER NOT NULL,
+    row         INTEGER NOT NULL,
+    "check"     INTEGER NOT NULL,   -- the beginning of the row's fingerprint
+    PRIMARY KEY (hash, job)
+) STRICT, WITHOUT ROWID;
 -- Jobs that `clean` has removed.
 CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, name TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spend_day ON spend (day);

@@ -1,5 +1,6 @@
 //! The ledger: the index of jobs, in `ledger.db`.
 
+mod answered;
 mod create;
 mod entry;
 mod transaction;
@@ -15,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use super::{AddedColumn, Journal, Tables, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
+pub use answered::IndexedAnswer;
 use entry::{COLUMNS, nanos, read};
 pub use entry::{Job, JobState, service_identity};
 
@@ -213,6 +215,7 @@ impl Ledger {
         let record = "INSERT OR REPLACE INTO removed (id, name) VALUES (?1, ?2)";
         self.decide(|| {
             self.db.execute(record, params![job.id, job.name]).map_err(|e| damaged(&self.path, &e))?;
+            self.drop_answers(&job.id)?;
             self.forget(&job.id)
         })
     }

@@ -15,6 +15,7 @@ mod pick;
 mod problems;
 mod refusals;
 mod resume;
+mod reuse;
 mod samples;
 mod signals;
 mod stops;

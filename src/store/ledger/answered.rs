@@ -1,0 +1,147 @@
+//! The index of answers: in which row of which job an answer to a request lies. Bodies stay with their jobs.
+
+use rusqlite::params;
+
+use super::Ledger;
+use crate::error::Result;
+use crate::store::damaged;
+
+/// Answers that are written in one transaction: others wait for the index meanwhile.
+const GROUP: usize = 20_000;
+
+/// An answer in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexedAnswer {
+    /// A hash of its request.
+    pub hash: [u8; 16],
+    /// Its row.
+    pub row: u64,
+    /// The beginning of the row's fingerprint. The row may have another request by the time that it is read.
+    pub check: i64,
+}
+
+/// A job in the index of answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedJob {
+    /// The number by which the index names it.
+    pub number: i64,
+    /// Its id.
+    pub job: String,
+    /// The version of the job that was read.
+    pub version: String,
+}
+
+impl Ledger {
+    /// The jobs in the index of answers.
+    pub fn indexed_jobs(&self) -> Result<Vec<IndexedJob>> {
+        self.tables()?;
+        self.run(|db| {
+            let mut statement = db.prepare("SELECT number, job, version FROM answered_job")?;
+            let rows = statement
+                .query_map([], |row| Ok(IndexedJob { number: row.get(0)?, job: row.get(1)?, version: row.get(2)? }))?;
+            rows.collect()
+        })
+    }
+
+    /// Makes a place for the answers of a job, in place of those that the index has of it, and returns its number. They count
+    /// once [`Self::end_answers`] names their version.
+    pub fn begin_answers(&self, job: &str) -> Result<i64> {
+        self.unsynced(|| {
+            self.run(|db| {
+                db.execute("DELETE FROM answered_job WHERE job = ?1", [job])?;
+                // Entries of this job so far, and of jobs that `clean` has removed.
+                db.execute("DELETE FROM answered WHERE job NOT IN (SELECT number FROM answered_job)", [])?;
+                db.execute("INSERT INTO answered_job (job, version) VALUES (?1, '')", [job])?;
+                Ok(db.last_insert_rowid())
+            })
+        })
+    }
+
+    /// Adds answers of the job with this number. Of several rows with one request, the first stays.
+    pub fn add_answers(&self, number: i64, answers: &[IndexedAnswer]) -> Result<()> {
+        for group in answers.chunks(GROUP) {
+            self.unsynced(|| {
+                self.run(|db| {
+                    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO answered VALUES (?,?,?,?)")?;
+                    group.iter().try_for_each(|answer| {
+                        let row = answer.row.cast_signed();
+                        insert.execute(params![&answer.hash[..], number, row, answer.check]).map(drop)
+                    })
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends the answers of a job: the index has all of this version.
+    pub fn end_answers(&self, number: i64, version: &str) -> Result<()> {
+        self.unsynced(|| {
+            self.run(|db| {
+                db.execute("UPDATE answered_job SET version = ?2 WHERE number = ?1", params![number, version]).map(drop)
+            })
+        })
+    }
+
+    /// The answers to requests with this hash, with the numbers of their jobs, the latest job first.
+    pub fn find_answers(&self, hash: [u8; 16]) -> Result<Vec<(i64, IndexedAnswer)>> {
+        self.run(|db| {
+            let found = "SELECT job, row, \"check\" FROM answered WHERE hash = ?1 ORDER BY job DESC";
+            let mut statement = db.prepare_cached(found)?;
+            let rows = statement.query_map([&hash[..]], |row| {
+                let answer = IndexedAnswer { hash, row: row.get::<_, i64>(1)?.cast_unsigned(), check: row.get(2)? };
+                Ok((row.get(0)?, answer))
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Drops a job out of the index of answers. It is a part of the open transaction.
+    pub(super) fn drop_answers(&self, job: &str) -> Result<()> {
+        self.run(|db| db.execute("DELETE FROM answered_job WHERE job = ?1", [job]).map(drop))
+    }
+
+    /// Makes the tables, which a ledger of the same format may lack.
+    fn tables(&self) -> Result<()> {
+        self.unsynced(|| Ok(()))
+    }
+
+    fn run<T>(&self, act: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> Result<T> {
+        act(&self.db).map_err(|e| damaged(&self.path, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Transport;
+    use crate::store::{Job, Store};
+
+    #[test]
+    fn answers_of_a_removed_job_drop_out_and_its_number_is_not_given_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let ledger = store.ledger().unwrap();
+        let enter = || {
+            let new = Job::new(Transport::Realtime, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
+            store.enter(&ledger, new).unwrap().job
+        };
+        let (first, second) = (enter(), enter());
+        let answer = |row| IndexedAnswer { hash: [7; 16], row, check: -1 };
+        let add = |job: &Job, row| {
+            let number = ledger.begin_answers(&job.id).unwrap();
+            ledger.add_answers(number, &[answer(row), answer(row + 1)]).unwrap();
+            ledger.end_answers(number, "1").unwrap();
+            number
+        };
+        let (one, two) = (add(&first, 3), add(&second, 5));
+        assert_eq!(ledger.find_answers([7; 16]).unwrap(), [(two, answer(5)), (one, answer(3))]);
+        assert!(ledger.find_answers([8; 16]).unwrap().is_empty());
+        store.remove(&ledger, &second).unwrap();
+        let jobs = |ledger: &Ledger| ledger.indexed_jobs().unwrap().into_iter().map(|job| job.job).collect::<Vec<_>>();
+        assert_eq!(jobs(&ledger), std::slice::from_ref(&first.id));
+        // What is read anew takes the place of what was there.
+        let again = add(&first, 9);
+        assert!(again > two);
+        assert_eq!(ledger.find_answers([7; 16]).unwrap(), [(again, answer(9))]);
+    }
+}

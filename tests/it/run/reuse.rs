@@ -1,0 +1,107 @@
+//! `--reuse` and `--reuse-from`: answers of earlier jobs to the same requests.
+
+use crate::support::{Home, MODEL, Out, Server, codes, paid_hash, rows};
+
+/// A row whose answer is not cut off.
+fn line(n: u32) -> String {
+    format!("{{\"id\":\"q{n}\",\"prompt\":\"question {n}\",\"model\":\"{MODEL}\",\"max_tokens\":900}}\n")
+}
+
+/// The same request, spelled in another way and under another id.
+fn respelled(n: u32) -> String {
+    format!(
+        "{{\"max_tokens\": 900,\"messages\":[{{\"content\":\"qu\\u0065stion {n}\",\"role\":\"user\"}}],\"model\":\"{MODEL}\",\"id\":\"other {n}\"}}\n"
+    )
+}
+
+fn run(home: &Home, server: &Server, args: &[&str]) -> Out {
+    home.run(server, &[&["-o", "out.jsonl", "--summary", "s.json"], args].concat())
+}
+
+/// Asserts that the results are those of these questions, in order, and that `reused` of them were not sent.
+#[track_caller]
+fn answered(home: &Home, questions: &[u32], reused: u64) {
+    let found = rows(&home.read("out.jsonl"));
+    for (n, row) in questions.iter().zip(&found) {
+        assert!(row.content().contains(&paid_hash(&format!("question {n}"))), "{}", row.line);
+    }
+    assert_eq!(found.iter().filter(|row| row.line["reused"] == true).count() as u64, reused);
+    let summary = home.json("s.json");
+    assert_eq!(summary["rows"]["reused"], reused);
+    assert_eq!((found.len(), &summary["rows"]["succeeded"]), (questions.len(), &questions.len().into()));
+}
+
+#[test]
+fn answers_of_earlier_jobs_are_not_paid_again() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("a.jsonl", (1..=6).map(line).collect::<String>());
+    run(&home, &server, &["a.jsonl"]).code(0);
+    home.write("b.jsonl", (7..=9).map(line).collect::<String>());
+    home.at(&server.url, &["submit", "b.jsonl", "--wait", "-o", "b.out.jsonl", "--poll", "50ms"]).code(0);
+    assert_eq!(server.bill(), 9);
+    let questions: Vec<u32> = (1..=12).rev().collect();
+    home.write("c.jsonl", questions.iter().map(|n| respelled(*n)).collect::<String>());
+    run(&home, &server, &["c.jsonl", "--reuse"]).code(0).says(&["answers of 2 earlier jobs are reused"]);
+    answered(&home, &questions, 9);
+    assert_eq!((server.bill(), server.paid_again()), (12, 0));
+    // The taken answers are this job's own: the others may go. The input of the first job has changed since it was read.
+    home.llbatch(&["clean", "--older-than", "0s", "--force"]).code(0);
+    run(&home, &server, &["c.jsonl", "--reuse", "--fresh"]).code(0).says(&["no earlier job has answers"]);
+    answered(&home, &questions, 0);
+    assert_eq!(server.bill(), 24);
+    home.write("c.jsonl", (1..=3).map(line).collect::<String>());
+    run(&home, &server, &["c.jsonl", "--reuse-from", "last"]).code(0);
+    assert_eq!(server.bill(), 27, "of a changed input only requests that are spelled alike are found");
+}
+
+#[test]
+fn only_good_answers_that_pass_the_rules_are_taken() {
+    let (home, server) = (Home::new(), Server::start(&["--fault", "status=422,contains=question 2,times=1"]));
+    home.write("a.jsonl", (1..=4).map(|n| line(n).replace("900", "16")).collect::<String>());
+    run(&home, &server, &["a.jsonl", "--name", "first"]).code(3);
+    let sent = |args: &[&str]| {
+        let before = server.bill();
+        let out = run(&home, &server, args);
+        (server.bill() - before, out)
+    };
+    // One failed, and the sandbox cuts every answer off at 16 tokens.
+    assert_eq!(sent(&["a.jsonl", "--fresh", "--reuse"]).0, 4);
+    home.write("long.jsonl", (1..=4).map(line).collect::<String>());
+    assert_eq!(sent(&["long.jsonl"]).0, 4);
+    assert_eq!(sent(&["long.jsonl", "--fresh", "--reuse"]).0, 0);
+    assert_eq!(sent(&["long.jsonl", "--fresh", "--reuse=1ms"]).0, 4);
+    assert_eq!(sent(&["long.jsonl", "--fresh", "--reuse-from", "first"]).0, 4);
+    sent(&["long.jsonl", "--reuse-from", "nobody"]).1.code(2).says(&["nobody"]);
+    sent(&["long.jsonl", "--reuse=soon"]).1.code(2).says(&["--reuse"]);
+    assert!(codes(&home.read("out.jsonl")).iter().all(|(_, code)| code == "ok"));
+}
+
+#[test]
+fn batches_carry_no_row_that_an_earlier_job_has_answered() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("a.jsonl", (1..=4).map(line).collect::<String>());
+    run(&home, &server, &["a.jsonl"]).code(0);
+    let submit = |args: &[&str]| {
+        let all = ["--wait", "-o", "out.jsonl", "--summary", "s.json", "--poll", "50ms"];
+        home.at(&server.url, &[&["submit", "b.jsonl"], args, &all].concat())
+    };
+    // Twice each.
+    home.write(
+        "b.jsonl",
+        (3..=6)
+            .chain(3..=6)
+            .map(line)
+            .enumerate()
+            .map(|(at, row)| row.replace("\"id\":\"", &format!("\"id\":\"{at}")))
+            .collect::<String>(),
+    );
+    submit(&["--reuse", "--dedupe"])
+        .code(0)
+        .says(&["2 of 8 rows in 1 batch, 4 of them repeat", "2 rows answered by earlier jobs"]);
+    answered(&home, &[3, 4, 5, 6, 3, 4, 5, 6], 6);
+    assert_eq!((server.bill(), server.batches()[0]["rows"].clone()), (6, 2.into()));
+    // Every row is answered.
+    submit(&["--reuse", "--again"]).code(0);
+    answered(&home, &[3, 4, 5, 6, 3, 4, 5, 6], 8);
+    assert_eq!((server.bill(), server.batches().len()), (6, 1));
+}
