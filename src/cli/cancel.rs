@@ -16,7 +16,7 @@ Examples:
   llbatch cancel last
   llbatch cancel j-ab12cd34 && llbatch fetch j-ab12cd34 -o results.jsonl    keep the answers so far")]
 pub struct CancelArgs {
-    /// Job id or its unique prefix, --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a batch id of the service
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     /// Also give up batches that the service does not end: their rows count as missing, and it may bill them

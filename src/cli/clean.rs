@@ -20,7 +20,7 @@ Examples:
   llbatch clean --older-than 30d            all jobs that ended 30 days ago or earlier
   llbatch clean j-abcd1234 --remote         also its files at the service")]
 pub struct CleanArgs {
-    /// Job id or its unique prefix, --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a batch id of the service
     #[arg(value_name = "JOB", required_unless_present = "older_than")]
     jobs: Vec<String>,
     /// All jobs that ended at least this long ago (30d, 12h)

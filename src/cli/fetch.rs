@@ -21,7 +21,7 @@ Examples:
   llbatch fetch j-abcd1234 --wait --timeout 6h -o out.jsonl
   llbatch fetch 4cc8ee1a-7a66-4c2f-9c11-b2a7a3b4a6b1 -o out.jsonl      a batch created elsewhere")]
 pub struct FetchArgs {
-    /// Job id or its unique prefix, --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a batch id of the service
     #[arg(value_name = "JOB")]
     job: String,
     /// Write the results so far to FILE.partial, with unfinished rows marked as not answered (exit 75)

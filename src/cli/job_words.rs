@@ -57,7 +57,7 @@ fn zsh(script: &str) -> String {
                  --jobs 2>/dev/null)\"})\n    compadd -a jobs\n    _default\n}\n\n",
             );
         }
-        if line.contains("Together batch id") {
+        if line.contains("batch id of the service") {
             out.push_str(&line.replace(":_default'", ":_llbatch_jobs'"));
         } else {
             out.push_str(line);

@@ -22,7 +22,7 @@ Examples:
   llbatch retry last --via realtime --max-cost 2
   llbatch retry last --dry-run              only show what it would cost")]
 pub struct RetryArgs {
-    /// Job id or its unique prefix, --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a batch id of the service
     #[arg(value_name = "JOB")]
     job: String,
     /// Send the rows in batches or in real time [default: like the job]

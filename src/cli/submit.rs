@@ -1,4 +1,4 @@
-//! `llbatch submit`: submits inputs as Together batches.
+//! `llbatch submit`: submits inputs as batches.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::job::batch::ask::{RescueAsk, SubmitAsk, WaitAsk};
 use crate::job::batch::follow::Waiting;
 use crate::job::batch::submit::{self, Submitted};
 
-/// Submit rows as Together batch jobs, at the batch price
+/// Submit rows as batches, at the batch price
 ///
 /// Checks every row, groups the rows by model, splits them at 50,000 rows and 100 MB, uploads and creates the batches,
 /// and prints the job's id. Submitting the same content again returns the existing job while it is active.
@@ -59,7 +59,7 @@ pub struct SubmitArgs {
     /// Start a second job even if the same content was submitted before, and pay again
     #[arg(long)]
     again: bool,
-    /// Send only the failed rows of the last job of this content, or of JOB, again; without one, start anew
+    /// Resend only the failed rows of the last job with this content, or of JOB; without such a job, submit all rows
     #[arg(long, value_name = "JOB", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "again")]
     resume: Option<String>,
     /// Refuse models without a batch discount, and models that batches do not serve

@@ -20,7 +20,7 @@ Examples:
   llbatch wait last --timeout 6h; llbatch fetch last -o out.jsonl
   llbatch wait nightly j-abcd1234")]
 pub struct WaitArgs {
-    /// Job id or its unique prefix, --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a batch id of the service
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     #[command(flatten)]

@@ -100,7 +100,8 @@ fn completions_offer_jobs_and_their_names() {
     assert_eq!(offered("LLBATCH fetch ni", 2), "nightly\n");
     assert!(!offered("LLBATCH run ''", 2).contains("nightly"));
     assert!(
-        script("zsh").contains("Together batch id:_llbatch_jobs'") && script("fish").contains("subcommand fetch\" -a")
+        script("zsh").contains("batch id of the service:_llbatch_jobs'")
+            && script("fish").contains("subcommand fetch\" -a")
     );
 }
 

@@ -61,7 +61,7 @@ pub struct ResultArgs {
     /// Write failed rows to this file instead of the results
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub errors: Option<PathBuf>,
-    /// Write answers that begin with = + - @ without the apostrophe that keeps a spreadsheet from running them
+    /// Do not prefix answers that begin with = + - @ with an apostrophe (spreadsheets may run them)
     #[arg(long, help_heading = "Results")]
     pub csv_raw: bool,
     /// Write the summary to FILE as JSON

@@ -34,10 +34,10 @@ pub struct SpeedArgs {
     /// With --recheck: send a row whose answer was cut off again with FACTOR times its max_tokens, at most CAP
     #[arg(long, value_name = "FACTOR[,CAP]", requires = "recheck", help_heading = "Speed")]
     pub grow_max_tokens: Option<TokenGrowth>,
-    /// Time limit of one request [default: 10m]
+    /// Time limit of one request; with --stream, of an answer that comes whole [default: 10m]
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     pub request_timeout: Option<String>,
-    /// Ask for each answer as a stream, so that a slow one is not cut off; results stay the same
+    /// Receive answers as streams: the limit is the silence, not the whole time; results stay the same
     #[arg(long, help_heading = "Speed")]
     pub stream: bool,
     /// With --stream: time for the first piece of an answer [default: 2m]

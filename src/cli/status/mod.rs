@@ -35,7 +35,7 @@ Examples:
   llbatch status --json | jq '.jobs[] | select(.state == \"running\") | .job'")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
-    /// Job id or its unique prefix, --name, `last`, or a Together batch id [default: recent jobs]
+    /// Job id or its unique prefix, --name, `last`, or a batch id of the service [default: recent jobs]
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
     /// Number of recent jobs to show

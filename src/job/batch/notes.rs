@@ -36,8 +36,8 @@ pub(super) fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEven
             }
         }
         DriverEvent::TakenOver(batch) => ui.note(&format!(
-            "batch {}: the service already has these rows in batch {} ({}), which no job here knows; llbatch takes it over \
-             and pays nothing again (--again makes another)",
+            "batch {}: the service already has these rows in batch {} ({}), which no job here knows; llbatch uses it, at no \
+             further cost (--again creates another)",
             batch.number,
             batch.remote.id.as_deref().unwrap_or_default(),
             batch.remote.status.as_ref().map_or("?", |status| status.as_str())

@@ -164,7 +164,7 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
     }
     let endpoint = session.spec.params.endpoint;
     if batch && !endpoint.in_batches() {
-        return Err(Error::usage(format!("{id} uses {endpoint}, which Together's batch API does not serve"))
+        return Err(Error::usage(format!("llbatch sends batches for chat and audio only; {id} uses {endpoint}"))
             .hint("pass --via realtime"));
     }
     Ok(())
