@@ -47,6 +47,7 @@
 //! | [`money`] | what work has cost and may still cost: budgets, reservations, exposure | context, input, outcome, price, realtime, request, `row_set`, store, summary, tokens |
 //! | [`results`] | result lines in input order, and the files they go to | `atomic_file`, context, input, outcome, price, request, `row_set`, rules, store, summary |
 //! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, outcome, price, request, rules, store, summary |
+//! | [`merge`] | results of several tasks put together in input order | batch, check, input, report, request, results, `row_set`, summary |
 //! | [`job`] | a job from its inputs to its summary, in real time or by batches | everything but cli and sandbox |
 //! | [`cli`] | clap; one file per subcommand | everything |
 //!
@@ -100,6 +101,7 @@ mod fault;
 mod input;
 mod job;
 mod json;
+mod merge;
 mod money;
 mod outcome;
 mod pack;

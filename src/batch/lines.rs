@@ -56,6 +56,11 @@ impl<R: Read> FileLines<R> {
         Self { source, buffer, base: 0, start: 0, searched: 0, end: 0, number: 0, skipping: None, longest }
     }
 
+    /// The number of the line that was read last.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Reads the next line, even a blank one.
     pub(crate) fn next(&mut self) -> io::Result<Option<FileLine<'_>>> {
         loop {

@@ -53,6 +53,23 @@ fn hash(id: &str) -> u64 {
     hasher.finish() >> (u64::BITS - HASH_BITS)
 }
 
+/// The ids of an input, of which some may be used twice. It takes a few bytes a row.
+#[derive(Debug, Default)]
+pub struct IdHashes(Ids);
+
+impl IdHashes {
+    /// Adds the id of the row with this number.
+    pub fn add(&mut self, number: u64, id: &str) {
+        let generated = id.strip_prefix("row-").is_some_and(|digits| digits.parse() == Ok(number));
+        self.0.add(number, if generated { SeenId::Generated } else { SeenId::given(id, number) });
+    }
+
+    /// Returns false if no id is used twice. Hashes may be equal by chance.
+    pub fn may_repeat(mut self) -> bool {
+        (self.0.any_row_like && self.0.any_generated) || !self.0.hashes.repeated().is_empty()
+    }
+}
+
 /// All ids of the input.
 #[derive(Debug, Default)]
 pub(super) struct Ids {

@@ -21,6 +21,7 @@ pub mod scan;
 mod unlisted;
 
 pub use block::is_long;
+pub use duplicates::IdHashes;
 pub use first_look::{first_look, refuse_headers, say_doubts};
 pub use pass::{Checked, Pass};
 pub use unlisted::unlisted;

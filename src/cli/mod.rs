@@ -12,6 +12,7 @@ mod failure;
 mod fetch;
 mod help;
 mod job_words;
+mod merge;
 mod models;
 mod prepare;
 mod preview;
@@ -135,6 +136,7 @@ enum Command {
     Retry(retry::RetryArgs),
     Cancel(cancel::CancelArgs),
     Report(report::ReportArgs),
+    Merge(Box<merge::MergeArgs>),
     Models(models::ModelsArgs),
     Serve(serve::ServeArgs),
     Clean(clean::CleanArgs),
@@ -154,6 +156,7 @@ impl Command {
             self,
             Self::Prepare(_)
                 | Self::Check(_)
+                | Self::Merge(_)
                 | Self::Models(_)
                 | Self::Serve(_)
                 | Self::Completions(_)
@@ -299,6 +302,7 @@ fn execute(command: Command, ctx: &Ctx) -> Result<Exit> {
         Command::Clean(args) => clean::run(&args, ctx),
         Command::Status(args) => status::run(&args, ctx),
         Command::Report(args) => report::run(&args, ctx),
+        Command::Merge(args) => merge::run(&args, ctx),
         Command::Serve(args) => serve::run(args, ctx),
         Command::Doctor(args) => doctor::run(&args, ctx),
         Command::Completions(_) => job_words::jobs(ctx),

@@ -139,6 +139,11 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// The end of a command that belongs to no job.
+    pub(super) const fn without_job(summary: Summary, verdict: Verdict, written: ResultFiles) -> Self {
+        Self { summary, verdict, stopped: false, delivered: None, written }
+    }
+
     /// Records that the caller knows the end of the job. Call it as the last act of the command: where a kill prevents it, the
     /// same command delivers the job again instead of paying for a new one.
     pub fn record_told(&self, ctx: &Ctx) {

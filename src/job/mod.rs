@@ -15,6 +15,7 @@ mod identity;
 pub mod jobs_service;
 mod known_fingerprints;
 mod lost;
+pub mod merge;
 pub mod orphans;
 pub mod own;
 pub mod prepare;

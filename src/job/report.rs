@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::batch::adopt::find_local;
 use super::batch::status::JobStatus;
 use super::spec::{Spec, inputs_of, spec_of};
-use super::verdict::{BatchFacts, JobCommand, JobFacts, RowFacts, Verdict};
+use super::verdict::{JobFacts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::ReadOptions;
@@ -17,7 +17,7 @@ use crate::outcome::Fingerprint;
 use crate::report::details::{ReportDetails, ReportDocument, ReportSource};
 use crate::report::{Folded, batch_time, of_files, of_job, time_of};
 use crate::request::{Params, RequestBuilder};
-use crate::store::{Store, Transport};
+use crate::store::Store;
 use crate::summary::{JobTime, Meta, Totals};
 
 /// Builds the report on `names`: one job, or results files. `batch_price` prices the rows of files at the batch price.
@@ -105,17 +105,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
     }
     let totals = &read.folded.totals;
     let rows = RowFacts::of(totals.succeeded() + totals.failed(), totals);
-    let verdict = Verdict::of(&JobFacts {
-        transport: Transport::Realtime,
-        rows,
-        empty: false,
-        batches: BatchFacts::default(),
-        command: JobCommand::Other,
-        stop: None,
-        busy: false,
-        concluded: true,
-        kept_state: None,
-    });
+    let verdict = Verdict::of(&JobFacts::of_rows(rows));
     let summary = totals.summary(&Meta {
         job: None,
         name: None,

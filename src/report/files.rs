@@ -1,23 +1,17 @@
 //! The figures of results files: JSON lines of llbatch or of the service, flat lines, and tables.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
-use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::answer::AnswerBody;
-use super::flat;
 use super::folded::Folded;
-use crate::batch::line::{self, LineError, ResultLine};
+use super::row::ReadRow;
+use crate::batch::line::LineError;
 use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Source};
 use crate::money::charge;
-use crate::outcome::{ErrorCode, Outcome, RowError};
+use crate::outcome::Outcome;
 use crate::price::{PriceBook, PriceTable};
 use crate::summary::Totals;
 
@@ -113,53 +107,21 @@ impl FilesReader {
 
     /// Counts a line. Returns whether its id is new. The error says why the line is not a result.
     fn line(&mut self, bytes: &[u8]) -> Result<bool, String> {
-        let result = line::read(bytes).map_err(|garbled| garbled.to_string())?;
-        if result.error.is_some() && result.status.is_none() && result.body.is_none() {
-            if let Some(row) = flat::of_line(self.rows + 1, bytes) {
-                return Ok(self.flat(row));
-            }
-            let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
-            if !members.contains_key("response") && !members.contains_key("error") {
-                return Err("neither response nor error".to_owned());
-            }
-        }
-        let rejected = if result.also_failed { rejection(bytes) } else { None };
-        Ok(self.result(result, rejected))
+        Ok(self.row(ReadRow::of_line(self.rows + 1, bytes, "")?))
     }
 
-    /// Counts a line of the service's shape. Returns whether its id is new. `rejected`: llbatch has rejected its answer.
-    fn result(&mut self, result: ResultLine<'_>, rejected: Option<RowError>) -> bool {
-        let model = result.body.and_then(|body| AnswerBody::of(body).model());
-        let model: Arc<str> = model.unwrap_or_default().into();
-        let row = Outcome::unsent(self.rows + 1, result.id.into(), model, ErrorCode::Missing, "");
-        let batch = self.batch.then_some(0);
-        let body = result.body.map(Box::from);
-        let mut outcome = Outcome {
-            error: result.error,
-            status: result.status,
-            body,
-            batch,
-            leader: result.reused.then_some(0),
-            ..row
-        };
-        outcome.usage = result.usage.filter(|_| !result.reused);
-        if rejected.is_some() {
-            outcome.error = rejected;
-            outcome.wasted = outcome.usage.take().unwrap_or_default();
-        }
-        let charge = charge(&outcome, &mut self.prices);
-        // As for an answer of a batch, the time that it took is unknown.
-        outcome.batch = Some(0);
-        self.folded.add(&outcome, &charge);
-        self.counted(&outcome)
-    }
-
-    /// Counts a flat row. Returns whether its id is new.
-    fn flat(&mut self, mut outcome: Outcome) -> bool {
-        // Only an answer of a batch has no latency.
-        let in_batch = self.batch || (outcome.ok() && outcome.latency_ms == 0);
+    /// Counts a row. Returns whether its id is new.
+    fn row(&mut self, read: ReadRow) -> bool {
+        let mut outcome = read.outcome;
+        // Of flat rows, only an answer of a batch has no latency.
+        let in_batch = self.batch || (read.flat && outcome.ok() && outcome.latency_ms == 0);
         outcome.batch = in_batch.then_some(0);
-        self.folded.add(&outcome, &charge(&outcome, &mut self.prices));
+        let charge = charge(&outcome, &mut self.prices);
+        if !read.flat {
+            // As for an answer of a batch, the time that it took is unknown.
+            outcome.batch = Some(0);
+        }
+        self.folded.add(&outcome, &charge);
         self.counted(&outcome)
     }
 
@@ -176,41 +138,18 @@ impl FilesReader {
         for record in rows.records() {
             let record = record.map_err(broken)?;
             let line = record.position().map_or(0, csv::Position::line);
-            // llbatch writes its own columns after those of the input.
-            let cell = |name: &str| {
-                let place = columns.iter().rposition(|column| *column == name)?;
-                record.get(place).filter(|text| !text.is_empty()).map(Cow::Borrowed)
-            };
-            let Some(row) = flat::of_cells(self.rows + 1, &cell) else {
+            let Some(row) = ReadRow::of_cells(self.rows + 1, &columns, &record, "") else {
                 let message = format!("{shown}:{line}: not a row of results: custom_id or attempts is missing");
                 return Err(Error::new(Exit::Data, message).hint(
                     "a table of results has llbatch's own columns, as `run` and `fetch` write them without --prefix",
                 ));
             };
-            if !self.flat(row) {
+            if !self.row(row) {
                 self.repeated.add(|| format!("{shown}:{line}"));
             }
         }
         Ok(())
     }
-}
-
-/// The error of a line with an answer that llbatch has rejected. Beside an answer, errors of services are not taken for one.
-fn rejection(line: &[u8]) -> Option<RowError> {
-    #[derive(Deserialize)]
-    struct RejectedLine<'a> {
-        #[serde(borrow)]
-        error: RejectionError<'a>,
-    }
-    #[derive(Deserialize)]
-    struct RejectionError<'a> {
-        #[serde(borrow)]
-        code: Cow<'a, str>,
-        message: String,
-        rule: Box<str>,
-    }
-    let RejectionError { code, message, rule } = serde_json::from_slice::<RejectedLine<'_>>(line).ok()?.error;
-    Some(RowError { rule: Some(rule), ..RowError::new(ErrorCode::parse(&code)?, message) })
 }
 
 /// The first of many places, and their number.

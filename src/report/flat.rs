@@ -6,12 +6,19 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::row::ReadRow;
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 
-/// Reads row `number` of a table. `cell` returns llbatch's own columns by name, and nothing for an empty one. Its body is
-/// made from the columns. `None`: the row is not a flat result.
-pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> Option<Outcome> {
-    let id = cell("custom_id")?;
+/// Reads row `number` of a table. `columns` returns the columns by name, and nothing for an empty one; `prefix` is that of
+/// llbatch's own. The body is made from the columns. `None`: the row is not a flat result.
+pub(super) fn of_cells<'a>(
+    number: u64,
+    prefix: &str,
+    columns: &dyn Fn(&str) -> Option<Cow<'a, str>>,
+) -> Option<ReadRow> {
+    let cell = |name: &str| if prefix.is_empty() { columns(name) } else { columns(&format!("{prefix}{name}")) };
+    // A record's own `custom_id` serves for the column.
+    let id = cell("custom_id").or_else(|| columns("custom_id"))?;
     let attempts: u32 = cell("attempts")?.parse().ok()?;
     let count = |name: &str| cell(name).and_then(|text| crate::json::whole(&text));
     let error = cell("error").map(|text| row_error(&text));
@@ -34,13 +41,16 @@ pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, st
     let model = cell("model").unwrap_or_default();
     let row = Outcome::unsent(number, id.as_ref().into(), model.as_ref().into(), ErrorCode::Missing, "");
     let reused = cell("reused").is_some_and(|reused| reused == "true");
-    Some(Outcome { error, body, usage, attempts, latency_ms, first_token_ms, leader: reused.then_some(0), ..row })
+    let cost = cell("cost_usd").and_then(|text| text.parse().ok());
+    let leader = reused.then_some(0);
+    let outcome = Outcome { error, body, usage, attempts, latency_ms, first_token_ms, leader, ..row };
+    Some(ReadRow { outcome, flat: true, cost })
 }
 
 /// Reads row `number` from a flat JSON line. `None`: the line is not a flat result.
-pub(super) fn of_line(number: u64, bytes: &[u8]) -> Option<Outcome> {
+pub(super) fn of_line(number: u64, bytes: &[u8], prefix: &str) -> Option<ReadRow> {
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).ok()?;
-    of_cells(number, &|name| {
+    of_cells(number, prefix, &|name| {
         let raw = members.get(name)?.get();
         match raw.as_bytes().first()? {
             b'"' => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),

@@ -9,7 +9,9 @@ mod flat;
 mod folded;
 pub mod html;
 mod of_job;
+mod row;
 
 pub use files::of_files;
 pub use folded::Folded;
 pub use of_job::{batch_time, of_job, time_of};
+pub use row::ReadRow;

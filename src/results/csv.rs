@@ -123,36 +123,39 @@ impl CsvLines {
         self.quoted(guard, text, out);
     }
 
-    /// Appends a cell, quoted by RFC 4180 only where a reader would otherwise misread it.
-    ///
-    /// The crate `csv` writes the same bytes, with 34% to 76% more instructions for a row of 12 cells and 550 bytes.
     fn quoted(&self, guard: bool, text: &str, out: &mut Vec<u8>) {
-        let bytes = text.as_bytes();
-        let quote =
-            memchr::memchr3(b'"', b'\n', b'\r', bytes).is_some() || memchr::memchr(self.delimiter, bytes).is_some();
-        if quote {
-            out.push(b'"');
+        quoted(text, self.delimiter, guard, out);
+    }
+}
+
+/// Appends a cell, quoted by RFC 4180 only where a reader would otherwise misread it.
+///
+/// The crate `csv` writes the same bytes, with 34% to 76% more instructions for a row of 12 cells and 550 bytes.
+pub(super) fn quoted(text: &str, delimiter: u8, guard: bool, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    let quote = memchr::memchr3(b'"', b'\n', b'\r', bytes).is_some() || memchr::memchr(delimiter, bytes).is_some();
+    if quote {
+        out.push(b'"');
+    }
+    if guard {
+        out.push(b'\'');
+    }
+    if quote {
+        let mut from = 0;
+        for at in memchr::memchr_iter(b'"', bytes) {
+            out.extend_from_slice(&bytes[from..=at]);
+            // The quote comes again with what follows.
+            from = at;
         }
-        if guard {
-            out.push(b'\'');
-        }
-        if quote {
-            let mut from = 0;
-            for at in memchr::memchr_iter(b'"', bytes) {
-                out.extend_from_slice(&bytes[from..=at]);
-                // The quote comes again with what follows.
-                from = at;
-            }
-            out.extend_from_slice(&bytes[from..]);
-            out.push(b'"');
-        } else {
-            out.extend_from_slice(bytes);
-        }
+        out.extend_from_slice(&bytes[from..]);
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(bytes);
     }
 }
 
 /// Reads the text of a JSON string. An escaped half surrogate, which no text can hold, becomes U+FFFD.
-fn unquoted(json: &str) -> Cow<'_, str> {
+pub(super) fn unquoted(json: &str) -> Cow<'_, str> {
     let inner = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Cow::Borrowed(inner);

@@ -122,6 +122,10 @@ impl Delivery {
 }
 
 impl Outputs {
+    pub(super) fn parts(self) -> (ResultTargets, SummaryFile) {
+        (self.targets, self.summary)
+    }
+
     /// Makes the writer of `total` rows, of which those in `done` are in the database, and the file for the summary. Flat
     /// results need a `reader` for the records' own fields.
     pub fn ordered(self, total: u64, done: RowSet, reader: Option<RowReader>) -> (OrderedWriter, SummaryFile) {

@@ -11,7 +11,7 @@ use crate::request::{Field, OwnedData, Problem, Record, RequestBuilder};
 
 /// A row of the input as results need it. Its fields are looked for only when they are written.
 #[derive(Debug)]
-pub(super) struct SourceRow {
+pub struct SourceRow {
     row: u64,
     /// Its number in the whole input.
     number: u64,
@@ -35,6 +35,16 @@ impl SourceRow {
     /// The record's own fields, in order.
     pub fn fields(&self) -> Vec<(Cow<'_, str>, Field<'_>)> {
         self.record().map_or_else(|_| Vec::new(), |record| record.fields())
+    }
+
+    /// Its number in the whole input.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns true for a row of a table.
+    pub(super) const fn is_of_table(&self) -> bool {
+        matches!(self.data, Ok(OwnedData::Columns { .. }))
     }
 
     fn record(&self) -> Result<Record<'_>, &str> {
@@ -78,12 +88,13 @@ impl RowReader {
         Ok(self.at(row)?.map(|source| self.id_of(&source)))
     }
 
-    pub(super) fn id_of(&self, source: &SourceRow) -> Box<str> {
+    /// Returns the id of a row.
+    pub fn id_of(&self, source: &SourceRow) -> Box<str> {
         source.record().map_or_else(Into::into, |record| self.builder.id(&record))
     }
 
     /// Reads on to `row`; rows are asked for in ascending order. `None`: the input ends before it.
-    pub(super) fn at(&mut self, row: u64) -> Result<Option<SourceRow>> {
+    pub fn at(&mut self, row: u64) -> Result<Option<SourceRow>> {
         loop {
             while let Some(source) = self.ready.pop_front() {
                 if source.row == row {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::totals::{ModelTotals, UrlTotals};
-use super::{Histogram, Totals};
+use super::{Histogram, PartRows, Totals};
 use crate::error::Exit;
 use crate::outcome::ErrorCode;
 use crate::pack::packed;
@@ -63,6 +63,12 @@ pub struct Summary {
     pub output: Option<String>,
     /// The file with the failed rows.
     pub errors_output: Option<String>,
+    /// Origin of the money and the tokens of merged results: `rows` or `summaries`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<&'static str>,
+    /// The files that were merged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartRows>,
     /// The end of the command.
     pub exit: ExitLine,
     /// Rows answered by an earlier run.
@@ -128,7 +134,7 @@ pub struct RowCounts {
 }
 
 /// Tokens as the service counted them.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct TokenCounts {
     /// Tokens of requests.
     pub prompt: u64,
@@ -137,8 +143,10 @@ pub struct TokenCounts {
     /// Both.
     pub total: u64,
     /// The part of `prompt` that the service had in its cache.
+    #[serde(default)]
     pub cached: u64,
     /// The part of `completion` that is reasoning.
+    #[serde(default)]
     pub reasoning: u64,
 }
 
@@ -235,7 +243,7 @@ pub struct SpeedSummary {
 }
 
 /// Requests: `sent` is one per row that was tried, plus `retried`, plus `rate_limited` where the row was tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HttpCounts {
     /// All requests.
     pub sent: u64,
@@ -362,6 +370,8 @@ impl Totals {
             errors: self.error_summaries(),
             output: None,
             errors_output: None,
+            from: None,
+            parts: Vec::new(),
             exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
             resumed: self.resumed,
             uncertain: self.uncertain,

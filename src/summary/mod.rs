@@ -3,6 +3,7 @@
 mod charge;
 mod document;
 mod histogram;
+mod part_figures;
 mod sheet;
 mod text;
 mod totals;
@@ -10,6 +11,7 @@ mod totals;
 pub use charge::{CacheCharge, Charge, Sum};
 pub use document::{ErrorLine, ExitLine, HttpCounts, JobTime, Meta, Summary};
 pub use histogram::{Bin, Histogram};
+pub use part_figures::{PartFigures, PartRows};
 pub use sheet::Sheet;
 pub use totals::{DiscardedSpend, Totals};
 

@@ -13,7 +13,7 @@ fn help(args: &[&str]) -> String {
 }
 
 /// The commands whose `--help` has a snapshot of the same name.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "run",
     "submit",
     "wait",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 17] = [
     "cancel",
     "status",
     "report",
+    "merge",
     "prepare",
     "check",
     "models",

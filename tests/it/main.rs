@@ -16,6 +16,7 @@ mod help;
 mod keyless;
 mod last_word;
 mod lost_state;
+mod merge;
 mod money;
 mod moved;
 mod narrow;

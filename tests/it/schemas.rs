@@ -54,6 +54,7 @@ fn documents_of_jobs_follow_their_schemas() {
     }
     say("summary", "report last");
     say("summary", "report out.jsonl");
+    say("summary", "merge in.jsonl out.jsonl -o merged.jsonl --part-summaries summary.json");
     check(&home, ";fault=status=400,nth=2", "summary", "run in.jsonl --sandbox --fresh -o failed.jsonl");
     for line in home.read("failed.jsonl").lines() {
         follows("result", &serde_json::from_str(line).unwrap());

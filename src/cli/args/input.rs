@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::read::ReadArgs;
 use super::shard::ShardArg;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Pick, ReadOptions, TextEncoding};
+use crate::input::{Pick, ReadOptions};
 use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
 use crate::request::{Endpoint, Params};
 use crate::rules::Schema;
@@ -22,24 +23,8 @@ pub struct InputArgs {
     /// Input files (.jsonl .csv .tsv .txt, also .gz and .zst), or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// Format of the inputs [default: by the file ending; jsonl for standard input]
-    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "lines"])]
-    pub input_format: Option<String>,
-    /// Character between the fields of tables: one such as ; or |, or tab [default: recognised]
-    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
-    pub delimiter: Option<u8>,
-    /// Encoding of the inputs, such as utf-16le, windows-1252 or latin1 [default: utf-8]
-    #[arg(long, value_name = "NAME")]
-    pub encoding: Option<TextEncoding>,
-    /// Use only the first N rows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub limit: Option<u64>,
-    /// Use only N rows (of those of --limit), chosen at random; they keep their order and their row-N
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub sample: Option<u64>,
-    /// Seed of --sample: the same seed chooses the same rows [default: 0]
-    #[arg(long, value_name = "SEED", requires = "sample")]
-    pub sample_seed: Option<u64>,
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Work on every Nth row from row I on, as task I of N; `auto` reads them from the variables of a scheduler
     #[arg(long, value_name = "I/N|auto[/N]")]
     pub shard: Option<ShardArg>,
@@ -188,17 +173,9 @@ impl InputArgs {
 
     /// The reading of the inputs.
     pub fn reading(&self) -> ReadOptions {
-        ReadOptions {
-            format: self.input_format.as_deref().and_then(|f| f.parse().ok()),
-            delimiter: self.delimiter,
-            encoding: self.encoding,
-            pick: Pick {
-                limit: self.limit,
-                sample: self.sample,
-                seed: self.sample_seed.unwrap_or(0),
-                shard: self.shard.and_then(ShardArg::known),
-            },
-        }
+        let options = self.read.options();
+        let shard = self.shard.and_then(ShardArg::known);
+        ReadOptions { pick: Pick { shard, ..options.pick }, ..options }
     }
 
     /// The endpoint of requests over realtime.
@@ -311,15 +288,6 @@ fn text_of(flag: &str, text: &str) -> Result<String> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
     let content = content.strip_suffix('\n').map_or(content, |cut| cut.strip_suffix('\r').unwrap_or(cut));
     Ok(content.to_owned())
-}
-
-/// The value of `--delimiter`.
-fn delimiter(text: &str) -> std::result::Result<u8, String> {
-    match text.as_bytes() {
-        b"tab" | b"\\t" => Ok(b'\t'),
-        [byte] if byte.is_ascii_punctuation() && *byte != b'"' || matches!(byte, b'\t' | b' ') => Ok(*byte),
-        _ => Err("expected one character such as , ; or |, or the word tab".to_owned()),
-    }
 }
 
 /// The value of `--preview`. An INPUT behind it would be taken for it.

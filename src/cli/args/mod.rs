@@ -1,6 +1,7 @@
 //! Flags that several commands share, and how they become resolved values.
 
 mod input;
+mod read;
 mod shard;
 mod speed;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 pub use input::InputArgs;
+pub use read::ReadArgs;
 pub use shard::ShardArg;
 pub use speed::SpeedArgs;
 
@@ -140,6 +142,12 @@ impl ResultArgs {
 }
 
 impl ResultArgs {
+    /// Returns true if a flag or the ending of the file names the format of the results.
+    pub fn names_format(&self) -> bool {
+        let of_file = self.output.as_deref().and_then(ResultFormat::of_path);
+        self.format.is_some() || self.flat || of_file.is_some()
+    }
+
     /// Returns true if a flag about results was given.
     pub fn is_given(&self) -> bool {
         self.output.is_some()

@@ -209,6 +209,21 @@ impl JobFacts {
         }
     }
 
+    /// The facts of rows in files, without a job.
+    pub fn of_rows(rows: RowFacts) -> Self {
+        Self {
+            transport: Transport::Realtime,
+            rows,
+            empty: false,
+            batches: BatchFacts::default(),
+            command: JobCommand::Other,
+            stop: None,
+            busy: false,
+            concluded: true,
+            kept_state: None,
+        }
+    }
+
     /// Returns the state alone, for lists of jobs.
     pub fn state(&self) -> JobState {
         if let Some(state) = self.kept_state {

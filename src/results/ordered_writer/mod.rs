@@ -87,9 +87,9 @@ pub struct OrderedWriter {
 /// Results with a line for every row, not yet under the names of their files.
 #[derive(Debug)]
 pub struct WrittenResults {
-    results: BufferedTarget,
-    errors: Option<BufferedTarget>,
-    guarded: u64,
+    pub(super) results: BufferedTarget,
+    pub(super) errors: Option<BufferedTarget>,
+    pub(super) guarded: u64,
 }
 
 impl WrittenResults {

@@ -1,0 +1,288 @@
+//! Results of several tasks put together: the work of `llbatch merge`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::finish::Ended;
+use super::verdict::{JobFacts, RowFacts, Verdict};
+use crate::atomic_file::same_file;
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::input::{OpenedInputs, ReadOptions};
+use crate::merge::{MergeInput, Merged, MergedRow, PartForm, Parts};
+use crate::money::charge;
+use crate::outcome::{ErrorCode, Outcome};
+use crate::price::{Nanos, PriceBook};
+use crate::report::ReadRow;
+use crate::request::{Params, RequestBuilder};
+use crate::results::{
+    Delivery, LineWriter, MoreColumns, RecordColumns, ResultFiles, ResultFormat, ResultOptions, SummaryFile,
+    unsent_cells, write_cells,
+};
+use crate::store::Store;
+use crate::summary::{Charge, JobTime, Meta, PartFigures, Totals};
+use crate::text;
+use crate::ui::Results;
+
+/// The error of a row that no part has.
+const ABSENT: &str = "no part has this row";
+
+/// The files to put together.
+#[derive(Debug)]
+pub struct MergeOrder<'a> {
+    /// Files of the input.
+    pub inputs: &'a [PathBuf],
+    /// The reading of the input.
+    pub reading: ReadOptions,
+    /// `--id`
+    pub id: Option<String>,
+    /// Results of some of its rows each.
+    pub parts: &'a [PathBuf],
+    /// Summaries of the tasks.
+    pub summaries: &'a [PathBuf],
+    /// Destination and form; `None`: the form of the parts.
+    pub delivery: Delivery,
+    /// The user has chosen the form.
+    pub has_form: bool,
+}
+
+/// The results on their way.
+struct Merge<'a> {
+    order: &'a MergeOrder<'a>,
+    ctx: &'a Ctx,
+    parts: Parts,
+    form: ResultOptions,
+    /// Rows are copied as they are.
+    copies: bool,
+}
+
+/// The figures of the rows that were written.
+struct Figures {
+    prices: PriceBook,
+    totals: Totals,
+}
+
+/// Writes the results of all parts in the order of the input.
+///
+/// # Errors
+/// 76 for two different answers to one row, and for a row that the input lacks; 65 for a part that holds no results.
+pub fn merge(order: &MergeOrder<'_>, ctx: &Ctx) -> Result<Ended> {
+    let figures = order.summaries.iter().map(|path| read_figures(path)).collect::<Result<Vec<_>>>()?;
+    let builder = Arc::new(RequestBuilder::new(&Params { id: order.id.clone(), ..Params::default() })?);
+    let stdin = order.inputs.iter().any(|path| path.as_os_str() == "-");
+    let spool = || Store::open(ctx.settings.state_dir()?)?.spool();
+    let opened = OpenedInputs::open(order.inputs, stdin, order.reading, spool)?;
+    let progress = ctx.ui.progress(if order.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout });
+    progress.phase("merging");
+    let scratch = order.scratch();
+    let input = MergeInput { inputs: &opened.inputs, builder: &builder, scratch: &scratch };
+    let merge = Merge::new(order, ctx)?;
+    // Standard output takes nothing back, so the order of the parts must be known first.
+    let in_order = order.delivery.output.is_some() || merge.parts.merge_in_order(input, &mut |_| Ok(()))?.is_some();
+    let in_order = if in_order { merge.write(input, true)? } else { None };
+    let written = match in_order {
+        Some(written) => Some(written),
+        None => merge.write(input, false)?,
+    };
+    let (merged, writer, summary_file, totals) =
+        written.ok_or_else(|| Error::new(Exit::Failure, "the parts cannot be put in order"))?;
+    progress.finish();
+    if merged.rows == 0 {
+        return Err(Error::new(Exit::Data, format!("{}: the input has no rows", opened.inputs.shown())));
+    }
+    for warning in merged.warnings() {
+        ctx.ui.warn(&warning);
+    }
+    let files = writer.finish().commit(true)?;
+    let mut ended = end(&merged, &totals, files);
+    if !figures.is_empty() {
+        let said = PartFigures::rows(&figures);
+        if said != merged.rows {
+            let (said, rows) = (text::plural(said, "row"), text::count(merged.rows));
+            ctx.ui.warn(&format!("the summaries are of {said}, and the input has {rows}"));
+        }
+        ended.summary.adding_up(&figures);
+    }
+    Ok(ended.write_summary(summary_file, ctx))
+}
+
+impl MergeOrder<'_> {
+    /// The directory for files without a name: that of the results, which has room for them.
+    fn scratch(&self) -> PathBuf {
+        let beside = self.delivery.output.as_deref().filter(|path| !path.starts_with("/dev")).and_then(Path::parent);
+        match beside {
+            Some(dir) if dir.as_os_str().is_empty() => PathBuf::from("."),
+            Some(dir) => dir.to_owned(),
+            None => std::env::temp_dir(),
+        }
+    }
+}
+
+impl<'a> Merge<'a> {
+    fn new(order: &'a MergeOrder<'a>, ctx: &'a Ctx) -> Result<Self> {
+        let mut form = order.delivery.form.clone();
+        let first = Parts::open(order.parts, &form.prefix, b',')?;
+        match first.form() {
+            Some(PartForm::Table { .. }) if !order.has_form => form.format = ResultFormat::Csv,
+            // Of columns, no responses can be made.
+            Some(PartForm::Flat | PartForm::Table { .. }) if form.format == ResultFormat::Jsonl => form.flat = true,
+            _ => {}
+        }
+        let parts = match form.format {
+            ResultFormat::Tsv => Parts::open(order.parts, &form.prefix, b'\t')?,
+            ResultFormat::Csv | ResultFormat::Jsonl => first,
+        };
+        let copies = parts.are_copied(&form)?;
+        if copies {
+            form.more = MoreColumns::default();
+        }
+        Ok(Self { order, ctx, parts, form, copies })
+    }
+
+    /// The columns of a table whose rows are copied, and the line with their names.
+    fn header(&self) -> Option<(&[String], Vec<u8>)> {
+        let Some(PartForm::Table { columns, marked }) = self.parts.form().filter(|_| self.copies) else { return None };
+        let mut header = Vec::new();
+        if *marked && self.order.delivery.output.is_some() {
+            header.extend_from_slice("\u{feff}".as_bytes());
+        }
+        write_cells(columns.iter().map(String::as_str), self.delimiter(), &mut header);
+        Some((columns, header))
+    }
+
+    const fn delimiter(&self) -> u8 {
+        if matches!(self.form.format, ResultFormat::Tsv) { b'\t' } else { b',' }
+    }
+
+    /// Writes all rows. `None`: the parts are in another order.
+    fn write(
+        &self,
+        input: MergeInput<'_>,
+        in_order: bool,
+    ) -> Result<Option<(Merged, LineWriter, SummaryFile, Totals)>> {
+        let params = Params { id: self.order.id.clone(), ..Params::default() };
+        let columns = || match self.form.format {
+            _ if !self.copies => RecordColumns::of(input.inputs, &params),
+            ResultFormat::Jsonl => RecordColumns::of_first(input.inputs),
+            ResultFormat::Csv | ResultFormat::Tsv => Ok(RecordColumns::default()),
+        };
+        let read: Vec<PathBuf> = self.order.inputs.iter().chain(self.order.parts).cloned().collect();
+        let delivery = Delivery { form: self.form.clone(), ..self.order.delivery.clone() };
+        let outputs = delivery.open(&read, columns, self.ctx)?;
+        let header = self.header();
+        let (mut writer, summary) = outputs.lines(header.as_ref().map(|(_, line)| &**line));
+        let prices = PriceBook::new(self.ctx.settings.prices.clone());
+        let mut figures = Figures { prices, totals: Totals::new(0) };
+        let columns = header.as_ref().map(|(columns, _)| *columns);
+        let mut take = |row: MergedRow<'_>| self.row(row, columns, &mut figures, &mut writer);
+        let merged = if in_order {
+            self.parts.merge_in_order(input, &mut take)?
+        } else {
+            Some(self.parts.merge_in_any_order(input, &mut take)?)
+        };
+        Ok(merged.map(|merged| {
+            figures.totals.set_rows(merged.rows);
+            (merged, writer, summary, figures.totals)
+        }))
+    }
+
+    /// Writes a row. `columns`: those of a table whose rows are copied.
+    fn row(
+        &self,
+        merged: MergedRow<'_>,
+        columns: Option<&[String]>,
+        figures: &mut Figures,
+        writer: &mut LineWriter,
+    ) -> Result<()> {
+        let MergedRow { row, id, source, line } = merged;
+        let Some(line) = line else {
+            let outcome = Outcome::unsent(row, id, Arc::from(""), ErrorCode::Missing, ABSENT);
+            figures.count(ReadRow { outcome: outcome.clone(), flat: true, cost: Some(Nanos::ZERO) });
+            let Some(columns) = columns else { return writer.write(&outcome, None, source) };
+            let cells = unsent_cells(columns, &self.form.prefix, &outcome, source);
+            let mut line = Vec::new();
+            write_cells(cells.iter().map(|cell| &**cell), self.delimiter(), &mut line);
+            return writer.copy(false, &line);
+        };
+        let mut read = line.row;
+        read.outcome.row = row;
+        if self.copies {
+            writer.copy(read.outcome.ok(), &line.bytes)?;
+            figures.count(read);
+            return Ok(());
+        }
+        let outcome = read.outcome.clone();
+        let cost = figures.count(read);
+        writer.write(&outcome, cost, source)
+    }
+}
+
+impl Figures {
+    /// Counts a row, and returns its cost.
+    fn count(&mut self, read: ReadRow) -> Option<Nanos> {
+        let ReadRow { mut outcome, flat, cost } = read;
+        // Of the flat rows, only an answer of a batch has no latency.
+        let in_batch = flat && outcome.ok() && outcome.latency_ms == 0;
+        outcome.batch = in_batch.then_some(0);
+        let mut charge = charge(&outcome, &mut self.prices);
+        if flat {
+            // The price in force when the work was done is the one that the row was written with.
+            let paid = cost.or_else(|| (!outcome.ok()).then_some(Nanos::ZERO));
+            let list = if in_batch { charge.list } else { paid };
+            charge = Charge { paid, list, priced: paid.is_some(), ..charge };
+        } else {
+            // A line of the service's shape does not say how long its answer took.
+            outcome.batch = Some(0);
+        }
+        self.totals.add(&outcome, &charge);
+        charge.total()
+    }
+}
+
+/// The summary of the merged rows, and the verdict on them.
+fn end(merged: &Merged, totals: &Totals, files: ResultFiles) -> Ended {
+    let verdict = Verdict::of(&JobFacts::of_rows(RowFacts::of(merged.rows, totals)));
+    let mut summary = totals.summary(&Meta {
+        job: None,
+        name: None,
+        started_at: None,
+        transport: None,
+        sandbox: false,
+        state: verdict.state.as_str().to_owned(),
+        time: JobTime::default(),
+        batched: false,
+        exit: verdict.exit,
+        reason: verdict.reason.clone(),
+        next: None,
+        routes: Vec::new(),
+    });
+    let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    (summary.output, summary.errors_output) = (shown(&files.results), shown(&files.errors));
+    (summary.from, summary.parts) = (Some("rows"), merged.parts());
+    Ended::without_job(summary, verdict, files)
+}
+
+/// Reads the summary of a task.
+fn read_figures(path: &Path) -> Result<PartFigures> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::new(Exit::NoInput, format!("--part-summaries {shown}: cannot be read")).because(e))?;
+    serde_json::from_str(&text).map_err(|e| {
+        Error::new(Exit::Data, format!("--part-summaries {shown}: not a summary"))
+            .because(e)
+            .hint("a summary is what `run --summary FILE` wrote")
+    })
+}
+
+/// Returns an error if a file is named twice among the parts: its rows would count twice.
+///
+/// # Errors
+/// 2 if one is.
+pub fn distinct(parts: &[PathBuf]) -> Result<()> {
+    for (i, part) in parts.iter().enumerate() {
+        if parts[..i].iter().any(|earlier| same_file(earlier, part)) {
+            return Err(Error::usage(format!("{}: this part is named twice", part.display())));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! One row of a results file, read back as its outcome.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::answer::AnswerBody;
+use super::flat;
+use crate::batch::line;
+use crate::outcome::{ErrorCode, Outcome, RowError};
+use crate::price::Nanos;
+
+/// A row of a results file.
+#[derive(Debug)]
+pub struct ReadRow {
+    /// Its outcome. A file does not say how the row was paid for.
+    pub outcome: Outcome,
+    /// It is a flat row: of its answer, only the columns are known.
+    pub flat: bool,
+    /// The cost that a flat row names.
+    pub cost: Option<Nanos>,
+}
+
+impl ReadRow {
+    /// Reads row `number` from a JSON line: of the service's shape, or flat with this `prefix` of llbatch's columns.
+    ///
+    /// # Errors
+    /// The reason why the line is no result.
+    pub fn of_line(number: u64, bytes: &[u8], prefix: &str) -> Result<Self, String> {
+        if !prefix.is_empty()
+            && let Some(row) = flat::of_line(number, bytes, prefix)
+        {
+            return Ok(row);
+        }
+        let result = line::read(bytes).map_err(|garbled| garbled.to_string())?;
+        if result.error.is_some() && result.status.is_none() && result.body.is_none() {
+            if let Some(row) = flat::of_line(number, bytes, "") {
+                return Ok(row);
+            }
+            let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
+            if !members.contains_key("response") && !members.contains_key("error") {
+                return Err("neither response nor error".to_owned());
+            }
+        }
+        // llbatch has rejected an answer beside which there is one of its errors.
+        let rejected = if result.also_failed { rejection(bytes) } else { None };
+        let model = result.body.and_then(|body| AnswerBody::of(body).model());
+        let model: Arc<str> = model.unwrap_or_default().into();
+        let row = Outcome::unsent(number, result.id.into(), model, ErrorCode::Missing, "");
+        let (error, body) = (result.error, result.body.map(Box::from));
+        let usage = result.usage.filter(|_| !result.reused);
+        let leader = result.reused.then_some(0);
+        let mut outcome = Outcome { error, status: result.status, body, usage, leader, ..row };
+        if rejected.is_some() {
+            outcome.error = rejected;
+            outcome.wasted = outcome.usage.take().unwrap_or_default();
+        }
+        Ok(Self { outcome, flat: false, cost: None })
+    }
+
+    /// Reads row `number` of a table with these columns. `None`: the row is no result.
+    pub fn of_cells(number: u64, columns: &[&str], record: &csv::StringRecord, prefix: &str) -> Option<Self> {
+        // llbatch writes its own columns after those of the input.
+        let cell = |name: &str| {
+            let place = columns.iter().rposition(|column| *column == name)?;
+            record.get(place).filter(|text| !text.is_empty()).map(Cow::Borrowed)
+        };
+        flat::of_cells(number, prefix, &cell)
+    }
+}
+
+/// The error of a line with an answer that llbatch has rejected. Beside an answer, errors of services are not taken for one.
+fn rejection(line: &[u8]) -> Option<RowError> {
+    #[derive(Deserialize)]
+    struct RejectedLine<'a> {
+        #[serde(borrow)]
+        error: RejectionError<'a>,
+    }
+    #[derive(Deserialize)]
+    struct RejectionError<'a> {
+        #[serde(borrow)]
+        code: Cow<'a, str>,
+        message: String,
+        rule: Box<str>,
+    }
+    let RejectionError { code, message, rule } = serde_json::from_slice::<RejectedLine<'_>>(line).ok()?.error;
+    Some(RowError { rule: Some(rule), ..RowError::new(ErrorCode::parse(&code)?, message) })
+}
