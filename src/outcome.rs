@@ -211,6 +211,14 @@ impl Usage {
         self.prompt + self.completion
     }
 
+    /// Returns whether `part` may be a part of these tokens.
+    const fn covers(self, part: Self) -> bool {
+        self.prompt >= part.prompt
+            && self.completion >= part.completion
+            && self.cached >= part.cached
+            && self.reasoning >= part.reasoning
+    }
+
     /// `count` times these tokens.
     pub const fn times(self, count: u64) -> Self {
         Self {
@@ -346,6 +354,31 @@ impl Outcome {
             prices: self.prices,
             leader: Some(leader),
             ..Self::unsent(row, id, Arc::clone(&self.model), ErrorCode::Missing, "")
+        }
+    }
+
+    /// Makes an answer that breaks a rule a failure: it was paid for, and counts as thrown away.
+    pub fn reject(&mut self, broken: RowError) {
+        match self.usage.take() {
+            Some(usage) => self.wasted += usage,
+            None if self.is_unmetered() => self.at_risk += 1,
+            None => {}
+        }
+        self.error = Some(broken);
+    }
+
+    /// Makes a rejected answer count again. `billed`: its own tokens among those that were thrown away.
+    pub fn accept(&mut self, billed: Option<Usage>) {
+        self.error = None;
+        if self.is_reused() {
+            return;
+        }
+        match billed.filter(|billed| self.wasted.covers(*billed)) {
+            Some(billed) => {
+                self.wasted -= billed;
+                self.usage = Some(billed);
+            }
+            None => self.at_risk = self.at_risk.saturating_sub(1),
         }
     }
 

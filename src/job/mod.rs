@@ -13,6 +13,7 @@ mod found_repeats;
 mod funds;
 mod identity;
 pub mod jobs_service;
+mod judge;
 mod known_fingerprints;
 mod lost;
 pub mod merge;

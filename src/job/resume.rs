@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::ask::RetryFilter;
 use super::identity::{Requests, RowContent};
+use super::judge::judge_anew;
 use super::known_fingerprints::{KnownFingerprint, KnownFingerprints};
 use super::lost::LostRows;
 use super::spec::CleanCheck;
@@ -18,6 +19,7 @@ use crate::price::PriceTable;
 use crate::request::{Draft, KeyMaker, RequestBuilder};
 use crate::results::RowReader;
 use crate::row_set::RowSet;
+use crate::rules::AnswerRules;
 use crate::store::{Job, JobDb};
 use crate::text;
 
@@ -76,6 +78,8 @@ pub(super) struct Checking<'a> {
 /// Rules about the rows of an earlier run that a resumed run keeps.
 #[derive(Clone, Copy)]
 pub(super) struct ResumeRules<'a> {
+    /// Rules that answers must pass.
+    pub answers: &'a AnswerRules,
     /// Failed rows to send again.
     pub retry: RetryFilter,
     /// Rows that batches will answer.
@@ -201,6 +205,11 @@ impl Resumed {
         self.same && checked.rows == job.total && job.succeeded + job.failed == job.total
     }
 
+    /// Returns true if the stored answers were held against these rules.
+    pub(super) fn is_judged_by(&self, rules: &AnswerRules) -> Result<bool> {
+        Ok(self.db.judged_by()? == rules.fingerprint())
+    }
+
     /// Returns true if every stored answer fits its row.
     pub(super) const fn is_same(&self) -> bool {
         self.same
@@ -209,7 +218,7 @@ impl Resumed {
     /// Prepares the job's database: moves answers to their rows, removes failed rows that are sent again, and keeps all
     /// costs.
     pub fn prepare(mut self, rows: JobRows<'_>, checked: &Checked, rules: ResumeRules<'_>, ctx: &Ctx) -> Result<JobDb> {
-        let ResumeRules { retry, awaited, named, same_requests } = rules;
+        let ResumeRules { answers, retry, awaited, named, same_requests } = rules;
         // This comes first, because rows of an interrupted retry count as in flight too.
         let same_input = same_requests.unwrap_or(self.same);
         LostRows { rows, awaited, same_input }.account(&mut self.db, ctx)?;
@@ -223,6 +232,7 @@ impl Resumed {
             ));
         }
         self.db.settle_aside()?;
+        judge_anew(&mut self.db, answers, ctx)?;
         // If the input has changed, stored failures no longer apply.
         if retry != RetryFilter::Nothing || !self.same {
             self.db.set_aside(|code| retry != RetryFilter::Retryable || !code.is_permanent())?;

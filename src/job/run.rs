@@ -161,7 +161,7 @@ impl ActiveRun<'_> {
             table: self.workspace.ctx.settings.prices.clone(),
             peers: self.peers(),
             affinity: self.workspace.ctx.settings.service.as_ref().is_some_and(|service| service.affinity.is_some()),
-            rules: self.start.source.spec.rules(self.workspace.ctx),
+            rules: Arc::clone(&self.start.rules),
         }
     }
 

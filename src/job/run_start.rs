@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::realtime::SpeedOptions;
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
+use crate::rules::AnswerRules;
 use crate::store::{JobDb, Transport};
 use crate::text;
 use crate::ui::Progress;
@@ -36,6 +37,8 @@ pub(super) struct RunStart {
     pub repeats: Option<FoundRepeats>,
     /// The input has the requests of the earlier run. `None`: its record does not tell.
     same_requests: Option<bool>,
+    /// The rules that answers must pass.
+    pub rules: Arc<AnswerRules>,
 }
 
 /// Rows that a run does not send.
@@ -98,13 +101,8 @@ impl RunStart {
             if !claimed.resumed && ask.reuse != Reuse::Nothing {
                 if claimed.take_same_content(ask, &requests.key(), workspace)? {
                     if claimed.job.transport == Transport::Batch {
-                        source = RunSource::of_job(
-                            claimed.job.clone(),
-                            spec_of(&claimed.job)?,
-                            &ask.job,
-                            remote,
-                            workspace,
-                        )?;
+                        let spec = spec_of(&claimed.job)?.judged_like(&source.spec.params);
+                        source = RunSource::of_job(claimed.job.clone(), spec, &ask.job, remote, workspace)?;
                         builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
                     }
                     let rows = JobRows { inputs: &source.inputs, builder: &builder };
@@ -122,11 +120,15 @@ impl RunStart {
         }
         claimed.record_remote(&mut source.spec, remote, ctx)?;
         let CheckedRows { checked, resumed, known, .. } = found;
-        // If the input has changed meanwhile, the job is no longer finished.
-        claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
+        let rules = source.spec.rules(ctx);
+        // If the input or the rules have changed meanwhile, the job is no longer finished.
+        claimed.finished &= match &resumed {
+            Some(resumed) => resumed.answers_all(&checked, &claimed.job) && resumed.is_judged_by(&rules)?,
+            None => false,
+        };
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
         let repeats = keys.map(|keys| FoundRepeats::of(rows, &checked, keys, workspace)).transpose()?;
-        Ok(Self { source, builder, claimed, checked, resumed, known, repeats, same_requests })
+        Ok(Self { source, builder, claimed, checked, resumed, known, repeats, same_requests, rules })
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
@@ -143,10 +145,14 @@ impl RunStart {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
                 let named = ask.job.start.names_job();
-                let rules = ResumeRules { retry, awaited: &awaited, named, same_requests: self.same_requests };
+                let (answers, same_requests) = (&*self.rules, self.same_requests);
+                let rules = ResumeRules { answers, retry, awaited: &awaited, named, same_requests };
                 (resumed.prepare(rows, &self.checked, rules, workspace.ctx)?, awaited)
             }
-            (None, Some(new)) => (new, RowSet::default()),
+            (None, Some(mut new)) => {
+                new.keep_judged_by(self.rules.fingerprint())?;
+                (new, RowSet::default())
+            }
             (None, None) => (workspace.store.open_job(&self.claimed.job.id)?, RowSet::default()),
         };
         db.keep_prices(&workspace.ctx.settings.prices)?;

@@ -128,6 +128,15 @@ impl Spec {
         }))
     }
 
+    /// The same record with the rules of a command that goes on with its requests, as far as those are no part of a request.
+    pub(super) fn judged_like(mut self, params: &Params) -> Self {
+        self.params.complete = params.complete;
+        if !(self.params.asks_choices || params.asks_choices) {
+            self.params.choices.clone_from(&params.choices);
+        }
+        self
+    }
+
     /// The text that tells the service's jobs from those of others.
     pub fn identity(&self) -> String {
         service_identity(self.service_name.as_deref(), &self.service)

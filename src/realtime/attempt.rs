@@ -143,15 +143,11 @@ impl RowTask {
     /// Records an answer that breaks a rule: it was paid for, and counts as thrown away. Returns the wait before the row is
     /// sent once more, if it is to be.
     fn rejected(&mut self, broken: RowError) -> Option<Duration> {
-        match self.outcome.usage.take() {
-            Some(usage) => self.outcome.wasted += usage,
-            None => self.outcome.at_risk += 1,
-        }
         tracing::info!("{}: {}", self.outcome.id, broken.message);
         let cut_off = self.outcome.body.as_deref().and_then(Truncation::of).is_some();
         let again = self.may_recheck() && ((cut_off && self.grow()) || broken.code == ErrorCode::InvalidAnswer);
         self.rechecks += u32::from(again);
-        self.outcome.error = Some(broken);
+        self.outcome.reject(broken);
         again.then_some(Duration::ZERO)
     }
 

@@ -22,9 +22,18 @@ pub struct RuleSpec {
     pub complete: bool,
 }
 
+impl RuleSpec {
+    fn fingerprint(&self) -> i64 {
+        let text = serde_json::json!([self.schema, self.choices, self.complete]).to_string();
+        let hash = blake3::hash(text.as_bytes());
+        hash.as_bytes().first_chunk().map_or(1, |first| i64::from_le_bytes(*first))
+    }
+}
+
 /// The rules of a job, ready to judge answers.
 #[derive(Debug, Default)]
 pub struct AnswerRules {
+    fingerprint: i64,
     complete: bool,
     content: Option<ContentRule>,
 }
@@ -51,7 +60,14 @@ impl AnswerRules {
             (None, false) => Some(ContentRule::Choices(spec.choices.clone())),
             (None, true) => None,
         };
-        Ok(Self { complete: spec.complete, content })
+        let rules = Self { fingerprint: 0, complete: spec.complete, content };
+        let fingerprint = if rules.is_empty() { 0 } else { spec.fingerprint() };
+        Ok(Self { fingerprint, ..rules })
+    }
+
+    /// A number that differs where the rules do. 0: every answer passes.
+    pub const fn fingerprint(&self) -> i64 {
+        self.fingerprint
     }
 
     /// Returns true if every answer passes.

@@ -116,6 +116,7 @@ pub(super) fn rows_beside_batches(session: &Session<'_>) -> Result<u64> {
 /// 74 if they cannot be written, 141 if the reader of the pipe is gone.
 pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<Ended> {
     verify_answers(&session)?;
+    session.judge_anew()?;
     session.progress.phase("writing results");
     let builder = session.builder()?;
     let reader = if flat { Some(RowReader::open(&session.inputs()?, &builder)?) } else { None };

@@ -163,6 +163,7 @@ fn go_on<'a>(
     if let Some(name) = &ask.name {
         take_name(&mut session, name)?;
     }
+    judge_like(&mut session, ask)?;
     let mut planned = PlannedCopy::default();
     if session.is_unplanned()? {
         // The job was killed before its batches were planned. Nothing has been sent.
@@ -177,10 +178,24 @@ fn go_on<'a>(
     Ok(Entered { session, known: true, resumed: false, quote, repeats, own: Vec::new() })
 }
 
+/// Makes the rules of the command those of the job, and holds the stored answers against them.
+fn judge_like(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
+    let spec = session.spec.clone().judged_like(&ask.input.flags.params);
+    let changed = spec.params != session.spec.params;
+    session.spec = spec;
+    session.judge_anew()?;
+    if changed {
+        session.job.spec = session.spec.describe()?;
+        session.ledger.update(&session.job)?;
+    }
+    Ok(())
+}
+
 /// Copies the input into the job's directory and plans batches from that copy. If that fails, it forgets the job.
 fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<PlannedCopy> {
     keep(session, submission, ask)?;
     let planned = plan_copy(session, submission, ask).and_then(|planned| {
+        session.judge_anew()?;
         admit_unsent(session, ask.limit, planned.later)?;
         session.driver.db.borrow_mut().put_entry(&session.job)?;
         Ok(planned)

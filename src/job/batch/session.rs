@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::input::Inputs;
 use crate::job::finish::{self, JobAccounts, Workspace};
 use crate::job::identity::key_maker;
+use crate::job::judge::judge_anew;
 use crate::job::remote::Remote;
 use crate::job::signals::{self, Signals};
 use crate::job::spec::{Spec, inputs_of, moved_from, same_service, say_changes, spec_of};
@@ -233,6 +234,15 @@ impl<'a> Session<'a> {
     /// Returns the flags that the user must type beside the job's name.
     pub fn flags(&self) -> String {
         self.spec.flags(self.ctx)
+    }
+
+    /// Holds the stored answers against the rules of the job, if they were held against others.
+    pub(super) fn judge_anew(&self) -> Result<()> {
+        if self.store.is_read_only() {
+            return Ok(());
+        }
+        self.counted.set(None);
+        judge_anew(&mut self.driver.db.borrow_mut(), &self.spec.rules(self.ctx), self.ctx)
     }
 
     /// Reads the job's batches, in order.

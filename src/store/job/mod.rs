@@ -6,6 +6,7 @@ mod commit;
 mod create;
 mod damage;
 mod followers;
+mod judged;
 mod outcomes;
 mod prices;
 mod retired;

@@ -306,3 +306,25 @@ fn the_sandbox_follows_its_script() {
     let kept = std::fs::read_dir(home.state().join("sandbox/batches")).unwrap().count();
     assert_eq!(kept, 1);
 }
+
+#[test]
+fn answers_of_batches_are_held_against_the_rules_of_the_last_submission() {
+    let server = server(&[]);
+    let home = home(&server);
+    let wait = |args: &[&str], code: i32| {
+        let usual = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl"];
+        at_box(&home, &[&usual[..], &POLL[..], args].concat()).code(code)
+    };
+    let ends = || codes(&home.read("out.jsonl")).into_iter().map(|(_, code)| code).collect::<Vec<_>>();
+    let job = submit(&home, &["in.jsonl", "--choices", "nothing"]);
+    at_box(&home, &[&["wait", &job], &POLL[..]].concat()).code(3);
+    // Nothing is sent: the answers are there, and pass without rules.
+    let out = wait(&["--resume"], 0).says(&["3 answers that failed pass"]);
+    assert_eq!((out.stdout.trim_end(), ends()), (&*job, vec!["ok".to_owned(); 3]));
+    assert_eq!((server.batches().len(), server.bill()), (1, 3));
+    // Answers that fail now are sent again.
+    drop(wait(&["--choices", "nothing", "--resume"], 3).says(&["3 answers that passed fail now"]));
+    assert_eq!((server.batches().len(), server.bill()), (2, 6));
+    fetch(&home, &job).code(3);
+    assert_eq!(ends(), vec!["invalid_answer".to_owned(); 3]);
+}

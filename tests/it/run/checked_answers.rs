@@ -211,3 +211,36 @@ fn batches_are_held_against_the_rules_when_they_are_fetched() {
     assert_eq!(summary["rows"]["failed"], 4);
     assert!(summary["tokens"]["total"].as_u64().unwrap() > 0, "{summary}");
 }
+
+#[test]
+fn a_resume_holds_stored_answers_against_its_own_rules() {
+    let recorder = server(&[&["a"], &["b"], &["c"], &["a…"]]);
+    let home = Home::new();
+    // A service that does not take patterns: the requests are the same under all rules.
+    home.config(format!(
+        "[services.box]\nbase_url = \"{}\"\nkey = \"none\"\n[services.box.models.\"{MODEL}\"]\ninput = 1\noutput = 1\n",
+        recorder.url
+    ));
+    home.write("in.jsonl", questions(1..=4));
+    let run = |args: &[&str], code: i32| {
+        let usual = ["run", "in.jsonl", "--service", "box", "-m", MODEL, "-o", "out.jsonl", "--summary", "s.json"];
+        let out = home.llbatch(&[&usual[..], args].concat()).code(code);
+        (out, raw_codes(&home.read("out.jsonl")), recorder.count("POST"), home.json("s.json")["cost"]["usd"].clone())
+    };
+    let (_, ends, asked, _) = run(&["--choices", "a,b"], 3);
+    assert_eq!((ends, asked), (["ok", "ok", "invalid_answer", "ok"].map(str::to_owned).to_vec(), 4));
+    // Paid again: the row that failed before under the same rules alone.
+    let (_, _, asked, paid) = run(&["--choices", "a,b", "--resume"], 3);
+    assert_eq!(asked, 5);
+    // A rejected answer that passes now is not bought again.
+    let (out, ends, asked, same) = run(&["--choices", "a,b,c", "--resume"], 0);
+    drop(out.says(&["the rules for answers have changed", "1 answer that failed passes"]));
+    assert_eq!((ends, asked, &same), (vec!["ok".to_owned(); 4], 5, &paid));
+    // One that passed and fails now is sent again, and fails again.
+    let (out, ends, asked, _) = run(&["--choices", "a,c", "--complete", "--resume"], 3);
+    drop(out.says(&["2 answers that passed fail now"]));
+    assert_eq!((ends, asked), (["ok", "invalid_answer", "ok", "truncated"].map(str::to_owned).to_vec(), 7));
+    // Without rules, all count.
+    let (_, ends, asked, _) = run(&["--resume"], 0);
+    assert_eq!((ends, asked), (vec!["ok".to_owned(); 4], 7));
+}
