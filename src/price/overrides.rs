@@ -70,20 +70,7 @@ impl PriceTable {
 
 impl ModelOverride {
     fn apply(&self, model: &str, known: Option<&PriceEntry>) -> Result<PriceEntry> {
-        let mut entry = known.cloned().unwrap_or_else(|| PriceEntry {
-            model: String::new(),
-            price: None,
-            context: None,
-            max_output: None,
-            source: String::new(),
-            as_of: String::new(),
-            batch: BatchTerms::Unknown,
-            discount: Discount::default(),
-            batch_fact: None,
-            without_access: false,
-            note: String::new(),
-            image_tokens: None,
-        });
+        let mut entry = known.cloned().unwrap_or_else(|| PriceEntry::unknown(model));
         model.clone_into(&mut entry.model);
         if self.input.is_some() || self.output.is_some() {
             let one = |name: &str, own: Option<Decimal>, known: Option<u64>| match (own, known) {

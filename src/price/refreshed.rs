@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchTerms, Discount, Nanos, Price, PriceEntry, PriceTable};
+use super::{Nanos, Price, PriceEntry, PriceTable};
 
 /// The service's list of models, and its date.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,20 +38,7 @@ impl PriceTable {
     /// This table with the service's prices in place of the built-in ones. Built-in terms of batches stay.
     pub fn refreshed(mut self, refreshed: &Refreshed) -> Self {
         for listed in &refreshed.models {
-            let mut entry = self.get(&listed.model).cloned().unwrap_or_else(|| PriceEntry {
-                model: listed.model.clone(),
-                price: None,
-                context: None,
-                max_output: None,
-                source: String::new(),
-                as_of: String::new(),
-                batch: BatchTerms::Unknown,
-                discount: Discount::default(),
-                batch_fact: None,
-                without_access: false,
-                note: String::new(),
-                image_tokens: None,
-            });
+            let mut entry = self.get(&listed.model).cloned().unwrap_or_else(|| PriceEntry::unknown(&listed.model));
             listed.model.clone_into(&mut entry.model);
             entry.context = listed.context.or(entry.context);
             match listed.price {
@@ -87,6 +74,7 @@ fn per_million(usd: f64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::price::BatchTerms;
 
     #[test]
     fn service_decides_prices_and_the_built_in_table_terms_of_batches() {

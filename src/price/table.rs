@@ -104,6 +104,24 @@ pub struct PriceEntry {
 }
 
 impl PriceEntry {
+    /// An entry of which nothing is known but the name.
+    pub fn unknown(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            price: None,
+            context: None,
+            max_output: None,
+            source: String::new(),
+            as_of: String::new(),
+            batch: BatchTerms::Unknown,
+            discount: Discount::default(),
+            batch_fact: None,
+            without_access: false,
+            note: String::new(),
+            image_tokens: None,
+        }
+    }
+
     /// All remarks on the model, for people.
     pub fn remarks(&self) -> String {
         let note = (!self.note.is_empty()).then(|| self.note.clone());
