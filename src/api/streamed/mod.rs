@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 
 use super::call::{CATCH_UP, LATE, in_time};
 use super::chat::holds_events;
@@ -137,20 +137,38 @@ impl StreamReading {
     /// first piece. A process that was stopped meanwhile, or a machine that slept, first reads what has arrived.
     async fn read_on(mut self, mut response: AnyResponse, asked: &[u8]) -> Result<(Bytes, Option<Duration>), Failure> {
         let mut caught_up = self.watch.begun;
+        let mut rings = self.watch.until(false);
+        let mut timer = pin!(sleep_until(rings.into()));
         while !self.answer.has_failed() {
             let until = self.watch.until(self.answer.is_done()).max(caught_up);
-            let chunk = match timeout_at(until.into(), response.chunk()).await {
-                Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => break,
-                Ok(Err(_)) | Err(_) if self.answer.is_done() => break,
-                Ok(Err(error)) => return Err(Failure::broken(&*error, self.status)),
-                Err(_) if until.elapsed() > LATE => {
+            // A piece moves the end of the patience, and not the timer: to set it for each piece costs more than the piece.
+            if until < rings || rings <= Instant::now() {
+                rings = until;
+                timer.as_mut().reset(rings.into());
+            }
+            let chunk = tokio::select! {
+                biased;
+                chunk = response.chunk() => chunk,
+                () = &mut timer => {
+                    if Instant::now() < until {
+                        continue;
+                    }
+                    if self.answer.is_done() {
+                        break;
+                    }
+                    if until.elapsed() <= LATE {
+                        return Err(self.watch.too_slow());
+                    }
                     caught_up = Instant::now() + CATCH_UP;
                     continue;
                 }
-                Err(_) => return Err(self.watch.too_slow()),
             };
-            self.take(&chunk)?;
+            match chunk {
+                Ok(Some(chunk)) => self.take(&chunk)?,
+                Ok(None) => break,
+                Err(_) if self.answer.is_done() => break,
+                Err(error) => return Err(Failure::broken(&*error, self.status)),
+            }
             self.watch.heard(Instant::now(), self.answer.has_begun(), self.answer.is_done());
         }
         let body = self.answer.end(|| choices_of(asked))?;

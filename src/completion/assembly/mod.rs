@@ -2,10 +2,13 @@
 //!
 //! Values stay as they were spelled: pieces of a text are joined inside of their quotes, and nothing becomes a tree. Most
 //! chunks differ from the one before only in their piece of the answer. Such a chunk is not parsed: it is recognised by
-//! the bytes before and behind that piece.
+//! the bytes around that piece.
+
+mod frame;
 
 use super::says_something;
 use crate::json::{self, Member};
+use frame::{Frame, Hole, HoleKind};
 
 /// The chunks of a completion so far.
 #[derive(Debug, Default)]
@@ -28,31 +31,14 @@ pub enum Chunk {
     Invalid,
 }
 
-/// The bytes around a piece of a text, which are the same in the next chunk.
-#[derive(Debug)]
-struct Frame {
-    before: Vec<u8>,
-    behind: Vec<u8>,
-    /// The place of the choice among those that have begun.
-    choice: usize,
-    part: TextPlace,
-}
-
-/// The place of a choice's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TextPlace {
-    /// `content` of a chat's message.
-    Content,
-    /// `text` of a completion.
-    Text,
-}
-
 /// The pieces that a chunk adds to a choice.
 #[derive(Debug, Default)]
 struct Added<'a> {
     count: usize,
-    /// The piece, inside of its quotes, if the choice has no other news.
-    alone: Option<(TextPlace, &'a str)>,
+    /// The parts that may differ in the next chunk.
+    holes: Vec<Hole<'a>>,
+    /// It says more than that.
+    other_news: bool,
 }
 
 /// A choice so far.
@@ -84,8 +70,11 @@ impl Assembly {
         if choices.is_none() && json::find(&members, "error").is_some_and(|error| says_something(error.value)) {
             return Chunk::Error;
         }
+        let mut holes = Vec::new();
         for member in members.iter().filter(|member| choices.is_none_or(|choices| choices.start != member.start)) {
             match &*member.key {
+                // OpenAI makes all chunks equally long.
+                "obfuscation" => holes.extend(Hole::of_text(member.value, HoleKind::Ignored)),
                 "object" => self.body.update("object", &member.value.replace(".chunk\"", "\"")),
                 name => self.body.update(name, member.value),
             }
@@ -98,10 +87,9 @@ impl Assembly {
             let place = self.place_of(&members);
             let added = self.choices[place].add(&members);
             count += added.count;
-            if let (Some((part, piece)), [_]) = (added.alone, &choices[..]) {
-                let start = piece.as_ptr().addr() - data.as_ptr().addr();
-                let (before, behind) = (data[..start].into(), data[start + piece.len()..].into());
-                self.frame = Some(Frame { before, behind, choice: place, part });
+            if let ([_], false) = (&choices[..], added.other_news) {
+                holes.extend(added.holes);
+                self.frame = Frame::new(data, std::mem::take(&mut holes), place);
             }
         }
         if count == 0 { Chunk::Other } else { Chunk::Piece }
@@ -123,14 +111,18 @@ impl Assembly {
         Some(self.body.into_json())
     }
 
-    /// Takes a chunk that differs from the last one only in its piece of the text.
+    /// Takes a chunk that differs from the last one only in its pieces of texts.
     fn continues(&mut self, data: &str) -> bool {
-        let Some(Frame { before, behind, choice, part }) = &self.frame else { return false };
-        let piece = data.as_bytes().strip_prefix(&before[..]).and_then(|rest| rest.strip_suffix(&behind[..]));
-        let Some(piece) = piece.filter(|piece| stays_inside_of_quotes(piece)) else { return false };
-        // The piece lies between quotes, so it is cut between characters.
-        let Ok(piece) = std::str::from_utf8(piece) else { return false };
-        self.choices[*choice].append(*part, piece);
+        let Some(frame) = &self.frame else { return false };
+        let Some(spans) = frame.spans(data) else { return false };
+        let choice = &mut self.choices[frame.choice];
+        for (kind, span) in frame.holes.iter().zip(spans) {
+            match kind {
+                HoleKind::Message(name) => choice.message.append(name, &data[span]),
+                HoleKind::Text => choice.members.append("text", &data[span]),
+                HoleKind::Ignored | HoleKind::Number => {}
+            }
+        }
         true
     }
 
@@ -145,62 +137,45 @@ impl Assembly {
 }
 
 impl StreamedChoice {
-    fn append(&mut self, part: TextPlace, piece: &str) {
-        match part {
-            TextPlace::Content => self.message.append("content", piece),
-            TextPlace::Text => self.members.append("text", piece),
-        }
-    }
-
     /// Adds what a chunk says of this choice.
     fn add<'a>(&mut self, members: &[Member<'a>]) -> Added<'a> {
         let mut added = Added::default();
-        let mut other_news = false;
         let is_chat = json::find(members, "delta").is_some();
         for Member { key, value, .. } in members {
             match &**key {
                 // Together repeats the piece of a chat's content here, and names each token.
-                "text" if is_chat => other_news = true,
-                "token_id" => other_news = true,
+                "text" if is_chat => added.holes.extend(Hole::of_text(value, HoleKind::Ignored)),
+                "token_id" => added.holes.extend(Hole::of_number(value)),
                 "delta" if value.starts_with('{') => {
                     self.members.update("message", "{}");
-                    let delta = self.add_delta(&json::trusted_members(value));
-                    added.count += delta.count;
-                    added.alone = delta.alone;
-                    other_news |= delta.count > 0 && delta.alone.is_none();
+                    self.add_delta(&json::trusted_members(value), &mut added);
                 }
                 "text" => {
                     if let Some(piece) = inside_of_quotes(value) {
-                        self.append(TextPlace::Text, piece);
+                        self.members.append("text", piece);
                         added.count += usize::from(!piece.is_empty());
-                        added.alone = Some((TextPlace::Text, piece));
+                        added.holes.extend(Hole::of_text(value, HoleKind::Text));
                     }
                 }
                 "logprobs" if value.starts_with('{') => {
                     self.members.join_lists("logprobs", value);
-                    other_news = true;
+                    added.other_news = true;
                 }
-                name => {
-                    self.members.update(name, value);
-                    other_news |= name != "index" && *value != "null";
-                }
+                name => self.members.update(name, value),
             }
         }
-        added.alone = added.alone.filter(|(_, piece)| !other_news && !piece.is_empty());
         added
     }
 
     /// Adds a piece of this choice's message.
-    fn add_delta<'a>(&mut self, delta: &[Member<'a>]) -> Added<'a> {
-        let mut added = Added::default();
-        let mut other_news = false;
+    fn add_delta<'a>(&mut self, delta: &[Member<'a>], added: &mut Added<'a>) {
         for Member { key, value, .. } in delta {
             match (&**key, inside_of_quotes(value)) {
                 ("role", _) => self.message.update("role", value),
-                ("token_id", _) => other_news = true,
+                ("token_id", _) => added.holes.extend(Hole::of_number(value)),
                 ("tool_calls", None) if *value == "null" => {}
                 ("tool_calls", None) if value.starts_with('[') => {
-                    other_news = true;
+                    added.other_news = true;
                     self.message.update("tool_calls", "[]");
                     for call in json::trusted_elements(value) {
                         added.count += 1;
@@ -208,28 +183,22 @@ impl StreamedChoice {
                     }
                 }
                 ("function_call", None) if value.starts_with('{') => {
-                    other_news = true;
+                    added.other_news = true;
                     added.count += 1;
                     self.message.join_texts("function_call", value);
                 }
                 (name, Some(piece)) => {
                     self.message.append(name, piece);
                     added.count += usize::from(!piece.is_empty());
-                    if name == "content" {
-                        added.alone = Some((TextPlace::Content, piece));
-                    } else {
-                        other_news |= !piece.is_empty();
-                    }
+                    added.holes.extend(Hole::of_text(value, HoleKind::Message(name.to_owned())));
                 }
                 (name, None) if value.starts_with('[') => {
-                    other_news = true;
+                    added.other_news = true;
                     self.message.extend(name, value);
                 }
                 (name, None) => self.message.update(name, value),
             }
         }
-        added.alone = added.alone.filter(|_| !other_news);
-        added
     }
 
     /// Adds a piece of a tool call. Its index orders the calls, and is no part of a whole answer.
@@ -377,20 +346,6 @@ impl Members {
 /// The inside of a JSON string, as spelled.
 fn inside_of_quotes(value: &str) -> Option<&str> {
     value.strip_prefix('"')?.strip_suffix('"')
-}
-
-/// Returns true if a string that begins with these bytes goes on behind them.
-fn stays_inside_of_quotes(piece: &[u8]) -> bool {
-    let mut rest = piece;
-    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
-        let escape = match rest[at..] {
-            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
-            [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => 6,
-            _ => return false,
-        };
-        rest = &rest[at + escape..];
-    }
-    !piece.is_empty() && piece.iter().all(|byte| *byte >= b' ')
 }
 
 fn index_of(members: &[Member<'_>]) -> Option<u64> {

@@ -136,3 +136,37 @@ fn a_piece_with_an_invalid_escape_is_no_chunk() {
         assert_eq!(assembly.push(&piece(text)), news, "{text}");
     }
 }
+
+#[test]
+fn chunks_of_services_are_read_by_what_they_share() {
+    let together = |text: &str, token: u32, usage: &str| {
+        format!(
+            r#"{{"id":"o","object":"chat.completion.chunk","choices":[{{"index":0,"text":"{text}","logprobs":null,"finish_reason":null,"seed":7,"delta":{{"token_id":{token},"role":"assistant","content":"{text}","tool_calls":null}}}}],"model":"m"{usage}}}"#
+        )
+    };
+    let reasoning = |text: &str, salt: &str| {
+        format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"","reasoning":"{text}"}}}}],"obfuscation":"{salt}"}}"#)
+    };
+    for (chunks, message) in [
+        (
+            [together("a", 1, ""), together("\\u00e9", 22, ",\"usage\":null"), together("c\\n", 0, ",\"usage\":null")],
+            r#"{"role":"assistant","content":"a\u00e9c\n"}"#,
+        ),
+        ([reasoning("x", "AbC"), reasoning("yy", "d"), reasoning("z", "")], r#"{"content":"","reasoning":"xyyz"}"#),
+    ] {
+        let mut assembly = Assembly::default();
+        for (place, chunk) in chunks.iter().enumerate() {
+            // The last chunk looks like the one before.
+            assert_eq!(place == 2 && assembly.frame.as_ref().unwrap().spans(chunk).is_some(), place == 2, "{chunk}");
+            assert_eq!(assembly.push(chunk), Chunk::Piece);
+        }
+        let body = assembly.into_body().unwrap();
+        assert!(body.contains(&format!("\"message\":{message}")) && !body.contains("obfuscation"), "{body}");
+    }
+    // Other spellings of numbers and texts are parsed.
+    let mut assembly = Assembly::default();
+    assembly.push(&together("a", 5, ""));
+    for chunk in [together("a", 5, "").replace(":5,", ":05,"), together("\\q", 5, ""), together("a", 5, " ")] {
+        assert_eq!(assembly.frame.as_ref().unwrap().spans(&chunk), None, "{chunk}");
+    }
+}
