@@ -15,7 +15,7 @@ fn live_batch_of_a_lost_state_directory_is_taken_over() {
     lose_state(&home);
     let out = home.at(&server.url, &["submit", "in.jsonl"]).code(0);
     let job = out.stdout.trim_end().to_owned();
-    drop(out.says(&["already has these rows in batch", "--again makes another"]));
+    drop(out.says(&["already has these rows in batch", "--again creates another"]));
     assert_eq!(server.batches().len(), 1);
     fetch(&home, &server, &job, &[]).code(0);
     answered(&home.read("out.jsonl"), 1..=3);
