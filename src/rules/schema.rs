@@ -3,6 +3,7 @@
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::BrokenRule;
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ pub struct Schema {
 
 impl Schema {
     /// Compiles a schema, or the one inside the wrapper that APIs take (`{"name": …, "schema": {…}}`, also as the whole
-    /// `response_format`). Nothing outside of the text is looked up.
+    /// `response_format`). Nothing outside of the text is looked up. `format` is an annotation in every draft.
     ///
     /// # Errors
     /// A usage error if it is invalid or refers to another document.
@@ -27,7 +28,10 @@ impl Schema {
         let usage = |what: String| Error::usage(format!("--json-schema: {what}"));
         let value: Value =
             serde_json::from_str(text).map_err(|error| usage("the file is not JSON".to_owned()).because(error))?;
-        let schema = unwrapped(&value);
+        let schema = unwrapped(&value).ok_or_else(|| {
+            usage("the wrapper around the schema has no `schema`, or one that is no JSON object".to_owned())
+                .hint("pass the schema itself, or {\"name\": \"answer\", \"schema\": {…}}")
+        })?;
         if !(schema.is_object() || schema.is_boolean()) {
             return Err(usage("a schema is a JSON object, or true or false".to_owned()));
         }
@@ -38,6 +42,7 @@ impl Schema {
         }
         let options = jsonschema::options()
             .with_draft(draft)
+            .should_validate_formats(false)
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(PATTERN_STEPS));
         let validator = options.offline().build(schema).map_err(|error| match error.kind() {
             ValidationErrorKind::Referencing(reference) => {
@@ -74,11 +79,7 @@ impl Schema {
         let broken = |rule: &str, why| Some(BrokenRule { name: format!("--json-schema: {rule}"), why });
         let value: Value = match serde_json::from_str(text) {
             Ok(value) => value,
-            Err(error) if error.is_eof() => return broken("JSON", "the answer is JSON that is cut off".to_owned()),
-            Err(error) => {
-                let why = format!("the answer is not JSON (line {}, column {})", error.line(), error.column());
-                return broken("JSON", why);
-            }
+            Err(error) => return broken("JSON", unreadable(text, &error)),
         };
         if self.validator.is_valid(&value) {
             return None;
@@ -90,15 +91,36 @@ impl Schema {
     }
 }
 
+/// Says why an answer cannot be read as JSON. `error` may be about a bound of llbatch.
+fn unreadable(text: &str, error: &serde_json::Error) -> String {
+    // This reads numbers of any size, and any depth.
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => format!("the answer is JSON that llbatch cannot check: {error}"),
+        Err(error) if error.is_eof() => "the answer is JSON that is cut off".to_owned(),
+        Err(error) => format!("the answer is not JSON (line {}, column {})", error.line(), error.column()),
+    }
+}
+
 /// References that are followed from the root of a schema to its properties.
 const MOST_REFERENCES: usize = 8;
 
 const MORE: &str = "https://json-schema.org/draft/2020-12 describes schemas";
 
-/// The schema inside the wrappers of APIs.
-fn unwrapped(value: &Value) -> &Value {
-    let inner = value.get("json_schema").filter(|_| value.get("type").is_some_and(|kind| kind == "json_schema"));
-    let value = inner.unwrap_or(value);
-    let named = value.get("name").is_some_and(Value::is_string) || value.get("strict").is_some_and(Value::is_boolean);
-    value.get("schema").filter(|schema| (named || inner.is_some()) && schema.is_object()).unwrap_or(value)
+/// Members of a wrapper around a schema.
+const WRAPPER: [&str; 4] = ["name", "description", "strict", "schema"];
+
+/// The schema inside the wrappers of APIs. `None`: a wrapper has none.
+fn unwrapped(value: &Value) -> Option<&Value> {
+    let value = value.get("response_format").unwrap_or(value);
+    // Neither is a type of JSON values.
+    let format = value.get("type").is_some_and(|kind| kind == "json_schema" || kind == "json_object");
+    let alone = value.as_object().is_some_and(|members| members.len() == 1);
+    let inner = value.get("json_schema").filter(|_| format || alone);
+    let holder = inner.unwrap_or(value);
+    let named = holder.get("name").is_some_and(Value::is_string) || holder.get("strict").is_some_and(Value::is_boolean);
+    let bare = holder.as_object().is_some_and(|members| members.keys().all(|key| WRAPPER.contains(&&**key)));
+    if format || inner.is_some() || (holder.get("schema").is_some() && (named || bare)) {
+        return holder.get("schema").filter(|schema| schema.is_object() || schema.is_boolean());
+    }
+    Some(value)
 }

@@ -47,9 +47,15 @@ fn wrappers_of_apis_are_taken_off() {
         format!(r#"{{"name": "person", "strict": true, "schema": {PERSON}}}"#),
         format!(r#"{{"type": "json_schema", "json_schema": {{"name": "person", "schema": {PERSON}}}}}"#),
         format!(r#"{{"type": "json_schema", "json_schema": {{"schema": {PERSON}}}}}"#),
+        format!(r#"{{"type": "json_schema", "schema": {PERSON}}}"#),
+        format!(r#"{{"type": "json_object", "schema": {PERSON}}}"#),
+        format!(r#"{{"json_schema": {{"name": "person", "schema": {PERSON}}}}}"#),
+        format!(r#"{{"schema": {PERSON}}}"#),
+        format!(r#"{{"response_format": {{"type": "json_schema", "json_schema": {{"schema": {PERSON}}}}}}}"#),
     ] {
         assert_eq!(Schema::new(&wrapped).unwrap().as_str(), Schema::new(PERSON).unwrap().as_str(), "{wrapped}");
     }
+    assert_eq!(Schema::new(r#"{"type": "json_schema", "json_schema": {"schema": false}}"#).unwrap().as_str(), "false");
     // A schema with a property called `schema` is a schema.
     let own = r#"{"type": "object", "properties": {"schema": {"type": "string"}}}"#;
     assert!(Schema::new(own).unwrap().as_str().contains("properties"));
@@ -68,6 +74,12 @@ fn schema_that_cannot_be_used_is_a_usage_error() {
         (r#"{"$ref": "other.json#/a"}"#, "--json-schema: the schema refers to something outside of itself"),
         (r##"{"$ref": "#/$defs/none"}"##, "--json-schema: the schema refers to something outside of itself"),
         (r#"{"$schema": "https://example.com/own", "type": "object"}"#, "--json-schema: its `$schema` is unknown"),
+        (r#"{"type": "json_schema"}"#, "--json-schema: the wrapper around the schema has no `schema`"),
+        (r#"{"type": "json_schema", "json_schema": "person"}"#, "--json-schema: the wrapper around the schema"),
+        (r#"{"type": "json_schema", "json_schema": {"type": "object"}}"#, "--json-schema: the wrapper around the schema"),
+        (r#"{"name": "person", "schema": null}"#, "--json-schema: the wrapper around the schema"),
+        (r#"{"type": "json_object"}"#, "--json-schema: the wrapper around the schema"),
+        (r#"{"response_format": {"type": "json_schema", "schema": []}}"#, "--json-schema: the wrapper around the schema"),
         (r#"{"pattern": "("}"#, "--json-schema: the schema is invalid at \"/pattern\""),
     ] {
         let error = Schema::new(text).unwrap_err();
@@ -162,5 +174,23 @@ fn a_pattern_that_explodes_ends() {
 fn deep_json_is_refused_and_does_not_overflow() {
     let rules = schema("{}");
     let deep = "[".repeat(100_000);
-    assert!(rules.violation(&chat(&deep, "stop")).unwrap().message.starts_with("the answer is not JSON"));
+    let why = |answer: &str| rules.violation(&chat(answer, "stop")).map(|error| error.message);
+    assert_eq!(why(&deep).as_deref(), Some("the answer is JSON that is cut off"));
+    // These are JSON, and beyond what llbatch can hold.
+    let whole = format!("{}{}", "[".repeat(140), "]".repeat(140));
+    for (answer, bound) in [(&*whole, "recursion limit exceeded"), ("1e400", "number out of range")] {
+        let expected = format!("the answer is JSON that llbatch cannot check: {bound}");
+        assert!(why(answer).unwrap().starts_with(&expected), "{:?}", why(answer));
+    }
+    assert_eq!(why("[1e308]"), None);
+}
+
+#[test]
+fn formats_are_annotations_in_every_draft() {
+    for draft in ["http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-07/schema#", ""] {
+        let draft = if draft.is_empty() { String::new() } else { format!(r#""$schema": "{draft}", "#) };
+        let rules = schema(&format!(r#"{{{draft}"type": "string", "format": "date"}}"#));
+        assert_eq!(rules.violation(&chat("\"yesterday\"", "stop")), None, "{draft}");
+        assert!(rules.violation(&chat("7", "stop")).is_some());
+    }
 }
