@@ -38,6 +38,11 @@ pub struct CleanArgs {
 }
 
 impl CleanArgs {
+    /// Returns true if the command deletes files at the service.
+    pub(super) const fn needs_service(&self) -> bool {
+        self.remote
+    }
+
     /// The jobs that the command names whose files at the service it deletes.
     pub(super) fn jobs_with_files(&self) -> &[String] {
         if self.remote { &self.jobs } else { &[] }

@@ -166,6 +166,16 @@ impl Command {
         )
     }
 
+    /// Returns true unless the command does with what is stored.
+    const fn needs_service(&self) -> bool {
+        match self {
+            Self::Report(_) | Self::Completions(_) => false,
+            Self::Status(args) => args.needs_service(),
+            Self::Clean(args) => args.needs_service(),
+            _ => true,
+        }
+    }
+
     /// The inputs of a command that reads some.
     fn input(&mut self) -> Option<&mut InputArgs> {
         match self {
@@ -262,7 +272,11 @@ fn dispatch(
         no_key: global.no_key,
         sandbox: global.sandbox,
     };
-    let mut settings = Settings::resolve(&flags, &env)?;
+    let mut settings = Settings::resolve(&flags, &env).or_else(|error| {
+        // A name in the environment or the config file may be wrong; one on the command line is always said.
+        let without = Flags { jobs_service: JobsService::Unnamed, ..flags.clone() };
+        if cli.command.needs_service() { Err(error) } else { Settings::resolve(&without, &env) }
+    })?;
     sandbox::learn_dialect(&mut settings);
     let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let mut ctx = Ctx { settings, ui, json: global.json, leave, argv };

@@ -76,10 +76,16 @@ fn schema_that_cannot_be_used_is_a_usage_error() {
         (r#"{"$schema": "https://example.com/own", "type": "object"}"#, "--json-schema: its `$schema` is unknown"),
         (r#"{"type": "json_schema"}"#, "--json-schema: the wrapper around the schema has no `schema`"),
         (r#"{"type": "json_schema", "json_schema": "person"}"#, "--json-schema: the wrapper around the schema"),
-        (r#"{"type": "json_schema", "json_schema": {"type": "object"}}"#, "--json-schema: the wrapper around the schema"),
+        (
+            r#"{"type": "json_schema", "json_schema": {"type": "object"}}"#,
+            "--json-schema: the wrapper around the schema",
+        ),
         (r#"{"name": "person", "schema": null}"#, "--json-schema: the wrapper around the schema"),
         (r#"{"type": "json_object"}"#, "--json-schema: the wrapper around the schema"),
-        (r#"{"response_format": {"type": "json_schema", "schema": []}}"#, "--json-schema: the wrapper around the schema"),
+        (
+            r#"{"response_format": {"type": "json_schema", "schema": []}}"#,
+            "--json-schema: the wrapper around the schema",
+        ),
         (r#"{"pattern": "("}"#, "--json-schema: the schema is invalid at \"/pattern\""),
     ] {
         let error = Schema::new(text).unwrap_err();

@@ -162,7 +162,8 @@ pub(super) fn find<'a>(
     if name.value == TOGETHER {
         return Ok(None);
     }
-    let known: Vec<&str> = services.keys().map(String::as_str).chain([TOGETHER]).collect();
+    let own = services.keys().map(String::as_str);
+    let known: Vec<&str> = own.filter(|name| *name != TOGETHER).chain([TOGETHER]).collect();
     let what = match name.origin {
         Origin::Config => format!("config file {}: no service `{}`", config.display(), name.value),
         _ => format!("no service `{}` ({})", name.value, name.origin),

@@ -424,3 +424,25 @@ fn doctor_shows_the_service_and_asks_it() {
     assert!(out.stdout.contains("asked without one"), "{}", out.stdout);
     at_box(&home, &["doctor", "--online"]).code(4).says(&["401", "no key was sent"]);
 }
+
+#[test]
+fn stored_jobs_are_shown_though_the_chosen_service_is_unknown() {
+    let server = Server::start(&[]);
+    let home = home_with(
+        &server.url,
+        "api_key_env = \"TOGETHER_API_KEY\"\n[services.together]\nbase_url = \"http://127.0.0.1:9/v1\"\n",
+    );
+    at_box(&home, &["run", "in.jsonl", "-o", "out.jsonl"]).code(0);
+    let at = |args: &[&str]| {
+        let mut command = home.command(args);
+        command.env("LLBATCH_SERVICE", "zz");
+        home.finish(command)
+    };
+    for args in [&["status"][..], &["status", "last"], &["report", "last"], &["clean", "last", "--dry-run"]] {
+        at(args).code(0);
+    }
+    let out = at(&["run", "in.jsonl"]).code(2).says(&["no service `zz`", "known services: box, together;"]);
+    assert!(!out.stderr.contains("together, together"));
+    at(&["status", "--remote"]).code(2);
+    home.llbatch(&["report", "last", "--service", "zz"]).code(2);
+}

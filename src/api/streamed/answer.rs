@@ -1,5 +1,7 @@
 //! The events of a stream, put together to one answer.
 
+use std::cell::OnceCell;
+
 use bytes::Bytes;
 
 use crate::api::MAX_BODY;
@@ -7,22 +9,38 @@ use crate::api::error::{Failure, Fault};
 use crate::api::event_stream::{EventReader, StreamEvent, TooLong};
 use crate::api::response::too_long;
 use crate::completion::{Assembly, Chunk};
+use crate::json;
 
 /// The last event of a stream.
 const DONE: &[u8] = b"[DONE]";
 /// Bytes of all events. A chunk has a hundred times the size of the token in it.
 const MOST_BYTES: usize = 4 * MAX_BODY;
 
+/// What is still to come of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// A part of the answer.
+    Answer,
+    /// The count of its tokens: every choice has ended.
+    Usage,
+    /// The end of the body.
+    End,
+}
+
 /// The answer in the bytes of a stream so far.
-pub(super) struct StreamedAnswer {
+pub(super) struct StreamedAnswer<'a> {
     bytes: usize,
     reader: EventReader,
-    events: AnswerEvents,
+    events: AnswerEvents<'a>,
 }
 
 /// The answer in the events so far.
-struct AnswerEvents {
+struct AnswerEvents<'a> {
     status: u16,
+    /// The body of the request.
+    request: &'a [u8],
+    /// The choices that it asks for, once that matters.
+    choices: OnceCell<usize>,
     assembly: Assembly,
     /// A piece of the answer has come.
     has_begun: bool,
@@ -32,11 +50,18 @@ struct AnswerEvents {
     is_done: bool,
 }
 
-impl StreamedAnswer {
-    /// Begins a stream that came with this status.
-    pub(super) fn new(status: u16) -> Self {
-        let events =
-            AnswerEvents { status, assembly: Assembly::default(), has_begun: false, error: None, is_done: false };
+impl<'a> StreamedAnswer<'a> {
+    /// Begins the answer to a request. It came with this status.
+    pub(super) fn new(status: u16, request: &'a [u8]) -> Self {
+        let events = AnswerEvents {
+            status,
+            request,
+            choices: OnceCell::new(),
+            assembly: Assembly::default(),
+            has_begun: false,
+            error: None,
+            is_done: false,
+        };
         Self { bytes: 0, reader: EventReader::default(), events }
     }
 
@@ -48,6 +73,16 @@ impl StreamedAnswer {
     /// Returns true if the last event has come.
     pub(super) const fn is_done(&self) -> bool {
         self.events.is_done
+    }
+
+    /// Returns what is still to come.
+    pub(super) fn awaited(&self) -> Awaited {
+        match &self.events {
+            events if events.is_done => Awaited::End,
+            events if !events.is_final() => Awaited::Answer,
+            events if events.assembly.has_usage() => Awaited::End,
+            _ => Awaited::Usage,
+        }
     }
 
     /// Returns true if an error has come in place of the answer.
@@ -73,14 +108,14 @@ impl StreamedAnswer {
         Ok(())
     }
 
-    /// The body of the answer, or of the error that came in its place. `choices` is the number that was asked for.
-    pub(super) fn end(mut self, choices: impl FnOnce() -> usize) -> Result<Bytes, Failure> {
+    /// The body of the answer, or of the error that came in its place.
+    pub(super) fn end(mut self) -> Result<Bytes, Failure> {
         // The last event may lack the empty line behind it. One that was cut off adds nothing.
         _ = self.take(b"\n\n");
         let AnswerEvents { assembly, error: None, is_done, .. } = &self.events else {
             return Ok(self.events.error.unwrap_or_default());
         };
-        if !assembly.has_ended(if *is_done { 1 } else { choices() }) {
+        if !(self.events.is_final() || (*is_done && assembly.has_ended(1))) {
             return Err(bad(self.events.status, "with a stream that ends before its answer does"));
         }
         let (status, body) = (self.events.status, self.events.assembly.into_body().unwrap_or_default());
@@ -88,10 +123,15 @@ impl StreamedAnswer {
     }
 }
 
-impl AnswerEvents {
+impl AnswerEvents<'_> {
+    /// Returns true if every choice that was asked for has ended: nothing that comes later makes it another answer.
+    fn is_final(&self) -> bool {
+        self.assembly.has_ended(1) && self.assembly.has_ended(*self.choices.get_or_init(|| choices_of(self.request)))
+    }
+
     /// Takes the data of an event.
     fn take(&mut self, data: &[u8], is_error: bool) -> Result<(), Failure> {
-        if data == DONE {
+        if data.trim_ascii() == DONE {
             self.is_done = true;
             return Ok(());
         }
@@ -106,11 +146,20 @@ impl AnswerEvents {
         match chunk {
             Chunk::Piece => self.has_begun = true,
             Chunk::Other => {}
+            // The answer was paid for, and is whole. An error that ended it is said in its own words.
+            Chunk::Error | Chunk::Invalid if self.is_final() && !self.assembly.has_failed() => self.is_done = true,
             Chunk::Error => self.error = Some(Bytes::copy_from_slice(data)),
             Chunk::Invalid => return Err(bad(self.status, "with an event that is no chunk of an answer")),
         }
         Ok(())
     }
+}
+
+/// The number of choices that a request asks for.
+fn choices_of(request: &[u8]) -> usize {
+    let number = |text| json::whole(json::find(&json::members(text).ok()?, "n")?.value);
+    let number = std::str::from_utf8(request).ok().and_then(number);
+    number.and_then(|number| usize::try_from(number).ok()).unwrap_or(1)
 }
 
 fn bad(status: u16, what: &str) -> Failure {

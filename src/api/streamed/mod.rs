@@ -17,10 +17,11 @@ use super::error::{Failure, Fault};
 use super::limits::Limits;
 use super::response::AnyResponse;
 use super::{Client, Reply, RowAddress};
-use crate::json;
-use answer::StreamedAnswer;
+use answer::{Awaited, StreamedAnswer};
 use decoder::Decoder;
 
+/// Time for the count of tokens behind the end of every choice.
+const LATE_USAGE: Duration = Duration::from_secs(5);
 /// Time for the end of the body behind the last event. A body that was read to its end leaves a connection for the next row.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
@@ -70,7 +71,8 @@ impl Client {
         let (status, is_answer) = (response.status(), (200..300).contains(&response.status()));
         if is_answer && is_event_stream(response.headers()) {
             let limits = Limits::read(status, response.headers(), SystemTime::now);
-            let (body, first_token) = StreamReading::new(&response, begun, patience).read_on(response, &asked).await?;
+            let watch = StreamWatch::new(begun, patience);
+            let (body, first_token) = StreamReading::new(&response, watch, &asked).read_on(response).await?;
             let reply = Reply { status, limits, html: false, body: self.without_key(body) };
             return Ok(StreamedReply { reply, first_token });
         }
@@ -78,7 +80,10 @@ impl Client {
         let mut reply = whole.unwrap_or_else(|| Err(late(patience.whole, "--request-timeout")))?;
         if is_answer && holds_events(&reply.body) {
             // A proxy has taken the type off.
-            reply.body = put_together(status, [&*reply.body], || choices_of(&asked))?;
+            reply.body = put_together(status, [&*reply.body], &asked)?;
+        } else if holds_events(&reply.body) {
+            // The refusal is in an event. One that is none stays as it came.
+            reply.body = put_together(status, [&*reply.body], &asked).unwrap_or(reply.body);
         } else if is_answer {
             self.answers_whole.store(true, Ordering::Relaxed);
         }
@@ -87,19 +92,18 @@ impl Client {
     }
 }
 
-/// The body of the answer, or of the error in its place, in a stream that came in these pieces. `choices` is the number that was
-/// asked for.
+/// The body of the answer to `request`, or of the error in its place, in a stream that came in these pieces.
 ///
 /// # Errors
 /// A bad response, if the answer does not end, or an event is no part of one.
 pub fn put_together<'a>(
     status: u16,
     pieces: impl IntoIterator<Item = &'a [u8]>,
-    choices: impl FnOnce() -> usize,
+    request: &[u8],
 ) -> Result<Bytes, Failure> {
-    let mut answer = StreamedAnswer::new(status);
+    let mut answer = StreamedAnswer::new(status, request);
     pieces.into_iter().try_for_each(|piece| answer.take(piece))?;
-    answer.end(choices)
+    answer.end()
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -108,39 +112,34 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.eq_ignore_ascii_case(NAME))
 }
 
-/// The number of choices that a request asks for.
-fn choices_of(request: &[u8]) -> usize {
-    let number = |text| json::whole(json::find(&json::members(text).ok()?, "n")?.value);
-    let number = std::str::from_utf8(request).ok().and_then(number);
-    number.and_then(|number| usize::try_from(number).ok()).unwrap_or(1)
-}
-
 /// The reading of one stream.
-struct StreamReading {
+struct StreamReading<'a> {
     status: u16,
     watch: StreamWatch,
     decoder: Decoder,
-    answer: StreamedAnswer,
+    answer: StreamedAnswer<'a>,
 }
 
-impl StreamReading {
-    fn new(response: &AnyResponse, begun: Instant, patience: StreamPatience) -> Self {
+impl<'a> StreamReading<'a> {
+    fn new(response: &AnyResponse, watch: StreamWatch, request: &'a [u8]) -> Self {
         Self {
             status: response.status(),
-            watch: StreamWatch::new(begun, patience),
+            watch,
             decoder: Decoder::of(response.encoding()),
-            answer: StreamedAnswer::new(response.status()),
+            answer: StreamedAnswer::new(response.status(), request),
         }
     }
 
     /// Reads the stream to its end. Returns the body of the answer, or of the error that came in its place, and the time to its
-    /// first piece. A process that was stopped meanwhile, or a machine that slept, first reads what has arrived.
-    async fn read_on(mut self, mut response: AnyResponse, asked: &[u8]) -> Result<(Bytes, Option<Duration>), Failure> {
+    /// first piece. A process that was stopped meanwhile, or a machine that slept, first reads what has arrived. Whatever
+    /// happens to the stream once every choice has ended, the answer counts.
+    async fn read_on(mut self, mut response: AnyResponse) -> Result<(Bytes, Option<Duration>), Failure> {
         let mut caught_up = self.watch.begun;
-        let mut rings = self.watch.until(false);
+        let mut awaited = Awaited::Answer;
+        let mut rings = self.watch.until(awaited);
         let mut timer = pin!(sleep_until(rings.into()));
         while !self.answer.has_failed() {
-            let until = self.watch.until(self.answer.is_done()).max(caught_up);
+            let until = self.watch.until(awaited).max(caught_up);
             // A piece moves the end of the patience, and not the timer: to set it for each piece costs more than the piece.
             if until < rings || rings <= Instant::now() {
                 rings = until;
@@ -153,25 +152,26 @@ impl StreamReading {
                     if Instant::now() < until {
                         continue;
                     }
-                    if self.answer.is_done() {
+                    if !self.answer.is_done() && until.elapsed() > LATE {
+                        caught_up = Instant::now() + CATCH_UP;
+                        continue;
+                    }
+                    if awaited != Awaited::Answer {
                         break;
                     }
-                    if until.elapsed() <= LATE {
-                        return Err(self.watch.too_slow());
-                    }
-                    caught_up = Instant::now() + CATCH_UP;
-                    continue;
+                    return Err(self.watch.too_slow());
                 }
             };
             match chunk {
                 Ok(Some(chunk)) => self.take(&chunk)?,
                 Ok(None) => break,
-                Err(_) if self.answer.is_done() => break,
+                Err(_) if awaited != Awaited::Answer => break,
                 Err(error) => return Err(Failure::broken(&*error, self.status)),
             }
-            self.watch.heard(Instant::now(), self.answer.has_begun(), self.answer.is_done());
+            awaited = self.answer.awaited();
+            self.watch.heard(Instant::now(), self.answer.has_begun(), awaited);
         }
-        let body = self.answer.end(|| choices_of(asked))?;
+        let body = self.answer.end()?;
         Ok((body, self.watch.first_token))
     }
 
@@ -180,7 +180,7 @@ impl StreamReading {
         let (plain, decoded) = self.decoder.decoded(bytes);
         self.answer.take(&plain)?;
         match decoded {
-            Err(error) if !self.answer.is_done() => Err(Failure::broken(&error, self.status)),
+            Err(error) if self.answer.awaited() == Awaited::Answer => Err(Failure::broken(&error, self.status)),
             _ => Ok(()),
         }
     }
@@ -191,13 +191,15 @@ struct StreamWatch {
     patience: StreamPatience,
     begun: Instant,
     silent_since: Instant,
+    /// The end of every choice.
+    ended: Option<Instant>,
     /// Time to the first piece of the answer.
     first_token: Option<Duration>,
 }
 
 impl StreamWatch {
     const fn new(begun: Instant, patience: StreamPatience) -> Self {
-        Self { patience, begun, silent_since: begun, first_token: None }
+        Self { patience, begun, silent_since: begun, ended: None, first_token: None }
     }
 
     /// The longest silence from here on.
@@ -205,18 +207,23 @@ impl StreamWatch {
         if self.first_token.is_some() { self.patience.stall } else { self.patience.first_token }
     }
 
-    /// The end of the patience. `is_done`: only the end of the body is awaited.
-    fn until(&self, is_done: bool) -> Instant {
-        self.silent_since + if is_done { LAST_BYTES } else { self.patience() }
+    /// The end of the patience. Nothing that a service sends makes it wait longer for what is no part of the answer.
+    fn until(&self, awaited: Awaited) -> Instant {
+        match awaited {
+            Awaited::Answer => self.silent_since + self.patience(),
+            Awaited::Usage => self.ended.unwrap_or(self.silent_since) + LATE_USAGE.min(self.patience.stall),
+            Awaited::End => self.silent_since + LAST_BYTES,
+        }
     }
 
-    /// Bytes have come. `has_begun`: a piece of the answer is among those so far.
-    fn heard(&mut self, now: Instant, has_begun: bool, is_done: bool) {
+    /// Bytes have come. `has_begun`: a piece of the answer is among those so far. `awaited`: what is still to come.
+    fn heard(&mut self, now: Instant, has_begun: bool, awaited: Awaited) {
+        self.ended = if awaited == Awaited::Answer { None } else { self.ended.or(Some(now)) };
         if has_begun && self.first_token.is_none() {
             self.first_token = Some(now - self.begun);
         }
         // Comments do not begin an answer.
-        if has_begun || is_done {
+        if has_begun || awaited != Awaited::Answer {
             self.silent_since = now;
         }
     }

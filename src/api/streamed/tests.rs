@@ -132,6 +132,31 @@ async fn a_stopped_process_reads_what_has_arrived() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_choices_have_ended_is_final() {
+    const USAGE: &str = r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    let counted = WHOLE.replace("}]}", r#"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+    let error = r#"data: {"error":{"message":"late","code":500}}"#;
+    for (headers, rest, whole) in [
+        ("", format!("{USAGE}\n\n<hang>"), &*counted),
+        ("", "<hang>".to_owned(), WHOLE),
+        ("content-length: 9999\r\n", format!("{USAGE}\n\n"), &*counted),
+        ("content-length: 9999\r\n", String::new(), WHOLE),
+        ("", format!("{USAGE}\n\n{error}\n\ndata: [DONE]\n\n"), &*counted),
+        ("", format!("{USAGE}\n\nevent: error\n{error}\n\n"), &*counted),
+        ("", format!("{USAGE}\n\ndata: bye\n\n"), &*counted),
+        ("", format!("{USAGE}\n\ndata:[DONE] \n\n<hang>"), &*counted),
+    ] {
+        let stream = format!("{PIECE}\n\n{PIECE}\n\n{END}\n\n{rest}");
+        let reply = streamed(headers, stream.as_bytes()).await.unwrap();
+        assert_eq!(body(&reply), whole, "{headers}{rest}");
+    }
+    // A choice that the service gave up is no answer, and the error says why.
+    let failed = END.replace("stop", "error");
+    let reply = streamed("", format!("{PIECE}\n\n{failed}\n\n{error}\n\n").as_bytes()).await.unwrap();
+    assert_eq!(body(&reply), &error["data: ".len()..]);
+}
+
+#[tokio::test]
 async fn broken_streams_are_no_answers() {
     let cases = [
         (format!("{PIECE}\n\n"), Fault::BadResponse, "HTTP 200 with a stream that ends before its answer does"),
@@ -155,12 +180,24 @@ async fn an_error_in_a_stream_is_the_reply() {
     for stream in [
         format!("{PIECE}\n\ndata: {{\"error\":{{\"message\":\"busy\",\"code\":503}}}}\n\n<hang>"),
         "event: error\ndata: {\"error\":{\"message\":\"busy\",\"code\":503}}\n\n<hang>".to_owned(),
+        format!("{PIECE}\n\ndata: {{\"choices\":[],\"error\":{{\"message\":\"busy\",\"code\":503}}}}\n\n"),
         // Without the empty line behind it.
         format!("{PIECE}\n\ndata: {{\"error\":{{\"message\":\"busy\",\"code\":503}}}}"),
         "event: error\ndata: {\"error\":{\"message\":\"busy\",\"code\":503}}\n".to_owned(),
     ] {
         let reply = streamed("", stream.as_bytes()).await.unwrap();
-        assert_eq!(body(&reply), r#"{"error":{"message":"busy","code":503}}"#);
+        assert_eq!(body(&reply).replace(r#""choices":[],"#, ""), r#"{"error":{"message":"busy","code":503}}"#);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_in_an_event_is_said_in_its_words() {
+    let event = "data: {\"error\":{\"message\":\"bad thing\",\"code\":400}}\n\n";
+    let kinds = ["content-type: text/event-stream\r\n", ""];
+    let server = Scripted::start(|_| kinds.map(|kind| answer("400 Bad Request", kind, event)).to_vec());
+    let client = client(&server.base);
+    for _ in kinds {
+        assert_eq!(body(&post(&client, b"{}").await.unwrap()), event["data: ".len()..].trim_end());
     }
 }
 
@@ -171,19 +208,19 @@ fn a_stream_that_moves_may_take_an_hour_and_a_silent_one_may_not() {
     let begun = Instant::now();
     let mut watch = StreamWatch::new(begun, patience);
     // Comments before the first piece do not help.
-    watch.heard(begun + MINUTE, false, false);
-    assert_eq!(watch.until(false), begun + MINUTE * 2);
+    watch.heard(begun + MINUTE, false, Awaited::Answer);
+    assert_eq!(watch.until(Awaited::Answer), begun + MINUTE * 2);
     assert!(watch.too_slow().message.starts_with("no first token within 120 s"));
     let mut now = begun + MINUTE;
     for minute in 1..=60 {
-        assert!(watch.until(false) > now, "cut after {minute} minutes");
-        watch.heard(now, true, false);
+        assert!(watch.until(Awaited::Answer) > now, "cut after {minute} minutes");
+        watch.heard(now, true, Awaited::Answer);
         now += MINUTE;
     }
     assert_eq!(watch.first_token, Some(MINUTE));
     // It is silent from now on.
-    assert_eq!(watch.until(false), begun + MINUTE * 60 + Duration::from_secs(61));
+    assert_eq!(watch.until(Awaited::Answer), begun + MINUTE * 60 + Duration::from_secs(61));
     assert!(watch.too_slow().message.starts_with("the stream stalled for 61 s"));
-    watch.heard(now, true, true);
-    assert_eq!(watch.until(true), now + LAST_BYTES);
+    watch.heard(now, true, Awaited::End);
+    assert_eq!(watch.until(Awaited::End), now + LAST_BYTES);
 }

@@ -70,6 +70,11 @@ impl StatusArgs {
         &self.jobs
     }
 
+    /// Returns true if the command is about a service, not about jobs, which remember their own.
+    pub(super) const fn needs_service(&self) -> bool {
+        self.remote
+    }
+
     /// Returns whether the command may ask a service about its jobs.
     pub(super) const fn asks(&self) -> bool {
         !self.offline && !self.cost && !self.remote

@@ -67,7 +67,8 @@ impl Assembly {
         self.frame = None;
         let Ok(members) = json::members(data) else { return Chunk::Invalid };
         let choices = json::find(&members, "choices").filter(|choices| choices.value.starts_with('['));
-        if choices.is_none() && json::find(&members, "error").is_some_and(|error| says_something(error.value)) {
+        let has_choices = choices.is_some_and(|choices| says_something(choices.value));
+        if !has_choices && json::find(&members, "error").is_some_and(|error| says_something(error.value)) {
             return Chunk::Error;
         }
         let mut holes = Vec::new();
@@ -98,6 +99,19 @@ impl Assembly {
     /// Returns true if at least so many choices have begun, and each of them has ended.
     pub fn has_ended(&self, choices: usize) -> bool {
         self.choices.len() >= choices.max(1) && self.choices.iter().all(|choice| choice.members.says("finish_reason"))
+    }
+
+    /// Returns true if a choice has ended, and its reason is an error.
+    pub fn has_failed(&self) -> bool {
+        let failed = |choice: &StreamedChoice| {
+            choice.members.0.iter().any(|(name, value)| name == "finish_reason" && value == "\"error\"")
+        };
+        self.choices.iter().any(failed)
+    }
+
+    /// Returns true if the service has counted the tokens.
+    pub fn has_usage(&self) -> bool {
+        self.body.says("usage")
     }
 
     /// The body. `None`: no choice has begun.
