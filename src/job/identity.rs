@@ -75,6 +75,21 @@ impl Requests {
         }
     }
 
+    /// The words about rows that make the request of an earlier one, for an opening line. Empty if there are few. It counts
+    /// requests that are spelled alike, in a sample if there are many.
+    pub(super) fn repeat_words(&self) -> String {
+        /// Fewer are not worth a word: as many rows, and as many in a hundred.
+        const FEWEST: [u64; 2] = [10, 1];
+        let sampled: u64 = self.sample.values().map(|rows| u64::from(*rows)).sum();
+        let repeated = sampled - self.sample.len() as u64;
+        if repeated < FEWEST[0] || repeated * 100 < sampled * FEWEST[1] {
+            return String::new();
+        }
+        let (about, repeated) =
+            if self.cut { ("about ", repeated * self.rows / sampled.max(1)) } else { ("", repeated) };
+        format!(", {about}{} of them repeat an earlier one (--dedupe sends each once)", text::count(repeated))
+    }
+
     /// Returns the key of all rows so far. Equal content has equal keys, in any spelling.
     pub fn key(&self) -> String {
         format!("b{}", &self.hasher.finalize().to_hex()[..31])
@@ -209,5 +224,10 @@ mod tests {
         assert_eq!((few.sample.len(), few.cut), (10, false));
         assert_eq!((many.sample.len(), many.cut, many.rows), (SAMPLE, true, 100_000));
         assert_ne!(few.key(), many.key());
+        assert_eq!((few.repeat_words(), many.repeat_words()), (String::new(), String::new()));
+        fill(10, &mut few);
+        assert_eq!(few.repeat_words(), ", 10 of them repeat an earlier one (--dedupe sends each once)");
+        fill(100_000, &mut many);
+        assert_eq!(many.repeat_words(), ", about 100,000 of them repeat an earlier one (--dedupe sends each once)");
     }
 }

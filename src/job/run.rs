@@ -64,8 +64,7 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     if !start.claimed.finished {
         remote.ready(ctx)?;
     }
-    let rules = start.source.spec.rules(ctx);
-    let find = |ask| EarlierAnswers::find(ask, &start.claimed.job.id, remote, rules, workspace);
+    let find = |ask| EarlierAnswers::find(ask, &start.claimed.job.id, remote, Arc::clone(&start.rules), workspace);
     let answers = ask.job.once.earlier.as_ref().filter(|_| !start.claimed.finished).map(find).transpose()?;
     // From here on, the job exists.
     let new = start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;

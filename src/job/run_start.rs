@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ask::{RetryFilter, Reuse, RunAsk};
 use super::finish::Workspace;
 use super::found_repeats::FoundRepeats;
-use super::identity::key_maker;
+use super::identity::{Requests, key_maker};
 use super::known_fingerprints::KnownFingerprints;
 use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;
@@ -35,6 +35,8 @@ pub(super) struct RunStart {
     pub known: Option<KnownFingerprints>,
     /// Rows that get the outcome of an earlier one, with `--dedupe`.
     pub repeats: Option<FoundRepeats>,
+    /// The words about repeated requests, without `--dedupe`.
+    repeat_words: String,
     /// The input has the requests of the earlier run. `None`: its record does not tell.
     same_requests: Option<bool>,
     /// The rules that answers must pass.
@@ -93,6 +95,7 @@ impl RunStart {
         problems::report(&found.checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&found.checked, &ctx.ui);
         say_doubts(&found.checked, &builder, ctx);
+        let repeat_words = found.requests.as_ref().map(Requests::repeat_words).unwrap_or_default();
         if found.requests.is_none() {
             source.spec.content = earlier_content;
         }
@@ -128,7 +131,7 @@ impl RunStart {
         };
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
         let repeats = keys.map(|keys| FoundRepeats::of(rows, &checked, keys, workspace)).transpose()?;
-        Ok(Self { source, builder, claimed, checked, resumed, known, repeats, same_requests, rules })
+        Ok(Self { source, builder, claimed, checked, resumed, known, repeats, repeat_words, same_requests, rules })
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
@@ -201,7 +204,7 @@ impl RunStart {
         let models = if models.is_empty() { String::new() } else { format!(", {}{more}", models.join(", ")) };
         let own = text::own_parameters(&self.builder.own_parameters());
         let shard = self.source.inputs.chosen().shard().map_or_else(String::new, |shard| format!(" (shard {shard})"));
-        let repeats = self.repeats.as_ref().map(FoundRepeats::words).unwrap_or_default();
+        let repeats = self.repeats.as_ref().map_or_else(|| self.repeat_words.clone(), FoundRepeats::words);
         format!("{verb} {}{shard}: {rows}{repeats}{models}, on {service}{own}", claimed.job.id)
     }
 }

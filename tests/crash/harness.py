@@ -77,6 +77,8 @@ class Harness:
         self.config = self.dir / "config.toml"
         self.config.write_text(config)
         self.servers, self.violations = [], []
+        # Flags of every `run` and `submit`.
+        self.flags = ()
 
     def env(self, home):
         """Nothing of the caller's: no key, no proxy, no configuration."""
@@ -144,6 +146,11 @@ def rows(tag, count, models, unlucky=0, most=16):
              "model": MODELS[i % models], "max_tokens": most} for i in range(count)]
 
 
+def repeated(these, times=3):
+    """The same requests several times, each row with an id of its own."""
+    return [{**row, "id": f"{row['id']}-{turn}"} for row in these for turn in range(times)]
+
+
 def write_rows(path, these):
     path.write_text("".join(json.dumps(row) + "\n" for row in these))
 
@@ -200,6 +207,8 @@ class Home:
     def run(self, *args, kill_after=None, under=(), timeout=180, sober=True):
         """Runs llbatch, killed after so many seconds if it has not ended. `under`: strace and its flags. `sober`: no panics."""
         self.turn += 1
+        if args[0] in ("run", "submit"):
+            args = (*args, *self.harness.flags)
         logs = self.dir / "log"
         logs.mkdir(exist_ok=True)
         out, err = logs / f"{self.turn:03}.out", logs / f"{self.turn:03}.err"
@@ -270,13 +279,13 @@ class Home:
 
 
 def whole(path):
-    """Checks a database, and counts the answers in it."""
+    """Checks a database, and counts the answers in it that were paid for."""
     db = sqlite3.connect(path)
     try:
         found = db.execute("PRAGMA integrity_check").fetchall()
         must(found == [("ok",)], f"{path}: {found}")
         tables = [name for name, in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return db.execute("SELECT count(*) FROM outcome WHERE ok").fetchone()[0] if "outcome" in tables else 0
+        return db.execute("SELECT count(*) FROM outcome WHERE ok AND leader IS NULL").fetchone()[0] if "outcome" in tables else 0
     finally:
         db.close()
 
@@ -322,7 +331,7 @@ class Meter:
     def check(self, lines):
         """Rows paid, payments beyond the first."""
         paid = self.server.stats()["paid"]
-        times = [paid.get(paid_hash(line), 0) for line in lines]
+        times = [paid.get(prompt, 0) for prompt in {paid_hash(line) for line in lines}]
         must(all(times), f"{times.count(0)} answers were never paid for")
         return len(times), sum(times) - len(times)
 

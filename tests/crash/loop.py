@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from harness import ROOT, SETTLE, Account, Calm, Home, Harness, must, rows, same, seeded, table, write_rows
+from harness import ROOT, SETTLE, Account, Calm, Home, Harness, must, repeated, rows, same, seeded, table, write_rows
 from realtime import Realtime
 
 ROWS = 240
@@ -140,6 +140,7 @@ class Loop:
             home = Home(self.harness, server, f"turn-{turn}")
             shards = self.chance.choice((2, 3))
             these = rows(f"t{turn}", ROWS, shards, UNLUCKY if flow == self.retry else 0)
+            these = repeated(these) if "--dedupe" in self.harness.flags else these
             write_rows(home.dir / "in.jsonl", these)
             with self.harness.noting(f"{home.dir.name} ({flow.__name__})"):
                 self.calm.expected(these)
@@ -162,12 +163,14 @@ def main():
     parser.add_argument("--only", choices=["run", "batch"])
     parser.add_argument("--dialect", choices=["together", "openai"], default="together")
     parser.add_argument("--stream", action="store_true", help="run asks for streams")
+    parser.add_argument("--dedupe", action="store_true", help="each request comes three times and is sent once")
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
     seed, chance = seeded(args.seed)
-    streams = " --stream" if args.stream else ""
-    print(f"crash loop: {args.kills} kills of each kind, --seed {seed}, --dialect {args.dialect}{streams}")
+    more = (" --stream" if args.stream else "") + (" --dedupe" if args.dedupe else "")
+    print(f"crash loop: {args.kills} kills of each kind, --seed {seed}, --dialect {args.dialect}{more}")
     with Harness(args.llbatch, SETTLE, args.dialect) as harness:
+        harness.flags = ("--dedupe",) if args.dedupe else ()
         kinds = {"run": lambda: Realtime(harness, chance, args.kills, args.stream), "batch": lambda: Loop(harness, chance, args.kills)}
         for name, kind in kinds.items():
             if args.only in (None, name):

@@ -4,7 +4,7 @@ import collections
 import shutil
 import time
 
-from harness import RUN, Calm, Home, Meter, must, named, rows, same, table, whole, write_rows
+from harness import RUN, Calm, Home, Meter, must, named, repeated, rows, same, table, whole, write_rows
 
 # How long the server takes (and how much that varies), requests in flight, rows.
 SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
@@ -51,6 +51,7 @@ class Realtime:
         server = self.harness.serve(f"run-{number}", "--track", "--latency", f"{ms}ms", "--jitter", str(jitter))
         home = Home(self.harness, server, f"run-{number}-home")
         these = rows(f"r{number}", count, 3)
+        these = repeated(these) if "--dedupe" in self.harness.flags else these
         write_rows(home.dir / "in.jsonl", these)
         expected = self.calm.expected(these)
         args = (*self.command, "--concurrency", str(concurrency))

@@ -2,7 +2,8 @@
 # A crash loop: `run`, and then `submit`, `wait`, `fetch`, `retry`, `cancel` and `submit --wait -o`, are killed (SIGKILL) at
 # random instants, up to five (batches: three) times in a row, their resumption included, and run again until they succeed.
 #
-#   tests/crash/run.sh [--only run|batch] [--kills 200] [--seed N] [--dialect together|openai] [--stream] [PATH-TO-llbatch]
+#   tests/crash/run.sh [--only run|batch] [--kills 200] [--seed N] [--dialect together|openai] [--stream] [--dedupe]
+#                      [PATH-TO-llbatch]
 #
 # After each job: every row once and in order with the bytes of an undisturbed run, nothing left over, databases whole.
 #   run    at 0 to 300 ms a request and 3 to 400 in flight. After each kill the answers on the disk are counted (on a copy)
@@ -10,6 +11,7 @@
 #          end. They must be no more than were in flight (an answer is in flight until it is committed), and the next run
 #          must name as many.
 #          With --stream each answer is asked for as a stream.
+#          With --dedupe each request comes three times, also in batches, and is paid once.
 #   batch  one batch per shard on the server, every prompt paid once. --dialect names the form of its files and batches.
 # Ends with 1 and keeps the evidence if a check fails.
 #

@@ -256,7 +256,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
             .map_err(|error| error.problems(&split.oversize))?;
     }
     let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
-    let mut repeats = planned.repeats.as_ref().map(FoundRepeats::words).unwrap_or_default();
+    let mut repeats = planned.repeats.as_ref().map_or_else(|| submission.requests.repeat_words(), FoundRepeats::words);
     if planned.taken > 0 {
         let taken = text::plural(planned.taken, "row");
         repeats = format!("{repeats}, {taken} answered by earlier jobs");

@@ -100,3 +100,22 @@ fn rows_of_both_transports_have_one_leader_each() {
     assert_eq!((&summary["rows"]["succeeded"], &summary["rows"]["reused"]), (&24.into(), &20.into()));
     assert_eq!((server.bill(), server.batches()[0]["rows"].clone()), (4, 2.into()));
 }
+
+#[test]
+fn changed_rules_change_the_verdict_on_a_batch_and_the_cost_of_no_repeat() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    input(&home, 6, 2);
+    let args =
+        [&["submit", "in.jsonl", "--dedupe", "--wait", "-o", "out.jsonl", "--summary", "s.json"], &POLL[..]].concat();
+    home.at(&server.url, &args).code(0);
+    let paid = home.json("s.json")["cost"]["usd"].clone();
+    // The sandbox cuts every answer off.
+    let resumed = [&args[..], &["--complete", "--resume"]].concat();
+    home.at(&server.url, &resumed).code(3).says(&["6 answers that passed fail now"]);
+    assert_eq!(ends(&home), ["truncated"; 6]);
+    let cost = home.json("s.json")["cost"].clone();
+    assert_eq!((&cost["usd"], &cost["wasted_usd"], &cost["at_risk_usd"]), (&paid, &paid, &0.into()));
+    home.at(&server.url, &[&args[..], &["--resume"]].concat()).code(0);
+    answered(&home, 6, 2);
+    assert_eq!((home.json("s.json")["cost"]["usd"].clone(), server.bill()), (paid, 2));
+}

@@ -91,7 +91,9 @@ fn without_the_flag_every_row_is_sent() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", input(20, 2));
-    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    // Requests that are spelled alike are seen, and nothing more.
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    out.says(&["20 rows, 14 of them repeat an earlier one (--dedupe sends each once)"]);
     assert_eq!(server.bill(), 20);
     assert!(rows(&home.read("out.jsonl")).iter().all(|row| !reused(row)));
 }
