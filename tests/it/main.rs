@@ -23,6 +23,7 @@ mod narrow;
 mod nightly;
 mod other_servers;
 mod prepare;
+mod recipes;
 mod report;
 mod run;
 mod scheduler;

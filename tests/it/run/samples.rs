@@ -35,8 +35,8 @@ fn every_sample_is_answered_in_order_without_a_key() {
         let mut args = vec!["run", &name, "--sandbox", "-o", "out.jsonl", "--concurrency", "8"];
         match name.as_str() {
             "prompts.jsonl" | "prompts.csv" | "batch.jsonl" => {}
-            // By tests/it/nightly.rs.
-            "nightly.sh" => continue,
+            // By tests/it/nightly.rs and tests/it/recipes.rs.
+            "nightly.sh" | "slurm.sh" | "kubernetes.yaml" => continue,
             "reviews.csv" => args.extend(["-m", MODEL, "--prompt", "Positive or negative? {{ text }}"]),
             other => panic!("samples/{other} is run by no test: add it here"),
         }
