@@ -37,6 +37,11 @@ impl SourceRow {
         self.record().map_or_else(|_| Vec::new(), |record| record.fields())
     }
 
+    /// The same of a record that was sent, whose JSON was checked then.
+    pub fn sent_fields(&self) -> Vec<(Cow<'_, str>, Field<'_>)> {
+        self.record().map_or_else(|_| Vec::new(), |record| record.sent_fields())
+    }
+
     /// Its number in the whole input.
     pub const fn number(&self) -> u64 {
         self.number

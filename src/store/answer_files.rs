@@ -32,8 +32,8 @@ struct AnswerFile {
 }
 
 impl AnswerFile {
-    /// Reads a body. A service may write its answers in any order, so only those that follow each other are read ahead:
-    /// a third of the time of a `fetch` from the store went into a system call for each body.
+    /// Reads a body. Those that follow each other share a system call. A service may write its answers in any order, so a
+    /// body that does not follow the last one is read alone.
     fn read(&mut self, place: BodyPlace) -> std::io::Result<Vec<u8>> {
         let Self { file, window } = self;
         if window.held(place).is_none() {

@@ -218,7 +218,9 @@ impl OrderedWriter {
 
     /// Writes the next row, and moves on.
     fn write(&mut self, outcome: &Outcome, cost: Option<Nanos>, source: Option<&SourceRow>) -> Result<()> {
-        let fields = source.map(SourceRow::fields).unwrap_or_default();
+        let fields = source
+            .map(if outcome.attempts > 0 { SourceRow::sent_fields } else { SourceRow::fields })
+            .unwrap_or_default();
         let target = self.errors.as_mut().filter(|_| !outcome.ok()).unwrap_or(&mut self.results);
         target.append(|lines| self.renderer.render(outcome, cost, &fields, lines))?;
         self.next += 1;
