@@ -147,7 +147,7 @@ paired() {
         speeds+=("$(calc %.4f "$wall / $WALL")") efforts+=("$(calc %.4f "$CPU / $cpu")")
         if [[ -n ${5-} ]]; then shares+=("$(calc %.4f "${ours[-1]} / $RATE")"); fi
     done
-    SPEED=$(median "${speeds[@]}") EFFORT=$(median "${efforts[@]}") OURS=$(median "${ours[@]}")
+    SPEED=$(median "${speeds[@]}") EFFORT=$(median "${efforts[@]}") OURS=$(calc %.0f "$(median "${ours[@]}")")
     if [[ -n ${5-} ]]; then RATE=$(median "${rates[@]}") SHARE=$(median "${shares[@]}"); fi
 }
 
