@@ -68,7 +68,7 @@ fn ambiguous_request_is_sent_at_most_four_times() {
     let count = faults.len() as u32;
     let server = FaultServer::start(move |asked| faults[number(asked.prompt) - 1].clone());
     let home = home(count);
-    run(&home, &server, &["--retries", "9", "--request-timeout", "1s"]).code(3);
+    run(&home, &server, &["--retries", "9", "--request-timeout", "2s"]).code(3);
     assert!(ends(&home).iter().all(|code| code != "ok"));
     for n in 1..=count {
         assert_eq!(server.paid(&format!("question {n}")), 4, "question {n}");
