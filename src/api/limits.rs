@@ -91,10 +91,13 @@ impl Limits {
         // A date is relative to the server's clock, which its Date header shows.
         let server_now = text(DATE).and_then(|v| httpdate::parse_http_date(v).ok()).unwrap_or_else(now);
         let used_up = |names| span(names).filter(|span| span.remaining < 1.0).map(|span| span.reset);
+        // "Now" is no time to wait: the caller knows a better one.
+        let later = |seconds: &f64| *seconds > 0.0;
         let wait = number(RETRY_AFTER_MS)
             .map(|ms| ms / 1000.0)
-            .or_else(|| text(RETRY_AFTER).and_then(|v| retry_after(v, server_now)))
-            .or_else(|| number(RESET))
+            .filter(later)
+            .or_else(|| text(RETRY_AFTER).and_then(|v| retry_after(v, server_now)).filter(later))
+            .or_else(|| number(RESET).filter(later))
             .or_else(|| used_up(SPAN_OF_REQUESTS))
             .or_else(|| used_up(SPAN_OF_TOKENS))
             .and_then(|s| Duration::try_from_secs_f64(s).ok())
@@ -186,7 +189,8 @@ mod tests {
             (&[], None),
             (&[("retry-after", "2")], Some(2.0)),
             (&[("retry-after", " 0.5 ")], Some(0.5)),
-            (&[("retry-after", "0")], Some(0.0)),
+            (&[("retry-after", "0")], None),
+            (&[("retry-after-ms", "0"), ("retry-after", "0"), ("x-ratelimit-reset", "3")], Some(3.0)),
             (&[("retry-after-ms", "250"), ("retry-after", "9")], Some(0.25)),
             (&[("x-ratelimit-reset", "6")], Some(6.0)),
             (&[("retry-after", "soon"), ("x-ratelimit-reset", "3")], Some(3.0)),
@@ -200,7 +204,7 @@ mod tests {
                 &[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT"), ("date", "Sun, 06 Nov 1994 08:49:37 GMT")],
                 Some(10.0),
             ),
-            (&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), ("date", "Sun, 06 Nov 1994 08:49:47 GMT")], Some(0.0)),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), ("date", "Sun, 06 Nov 1994 08:49:47 GMT")], None),
             (&[("retry-after", "Fri, 15 Jan 2027 08:00:07 GMT")], Some(7.0)),
         ];
         for (headers, expected) in cases {

@@ -109,7 +109,7 @@ impl ActiveRun<'_> {
             return Err(changed);
         }
         let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*earlier.done).clone(), reader);
-        let (skipped, reused) = (earlier.skipped(), Arc::clone(&earlier.done));
+        let (skipped, reused, discarded) = (earlier.skipped(), Arc::clone(&earlier.done), earlier.discarded);
         let entry = JobEntry::new(self.workspace.store.ledger()?, &mut job, started);
         let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
@@ -139,7 +139,7 @@ impl ActiveRun<'_> {
             db: None,
             details: None,
         };
-        let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
+        let end = RunEnd { rows, reused: &reused, discarded, unwritable, at_risk_before: funds.at_risk };
         let mut ended = end.finish(finish, driven.consumed, elapsed)?;
         let enough = over_budget.then(|| self.enough()).flatten().map(|enough| format!("{enough} for the rest"));
         let late = late(&ended, &shared.gauges, self.ask.speed.request_timeout);

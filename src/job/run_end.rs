@@ -21,6 +21,8 @@ pub(super) struct RunEnd<'a> {
     pub rows: JobRows<'a>,
     /// Rows that an earlier run answered.
     pub reused: &'a RowSet,
+    /// Paid by earlier runs for answers that no longer stand for a row.
+    pub discarded: Nanos,
     /// No results may be written: the input changed, or the user interrupted twice.
     pub unwritable: bool,
     /// Possible charges of earlier runs beyond their recorded cost.
@@ -59,6 +61,7 @@ impl RunEnd<'_> {
             finish.db = Some(db);
             added
         });
+        accounts.accounts.totals.add_paid_earlier(self.discarded);
         // The run must still be recorded and its reservation released.
         if let Err(error) = added {
             finish.workspace.ctx.ui.warn(&format!("the cost of requests in flight is not known: {error}"));
@@ -89,7 +92,7 @@ impl RunEnd<'_> {
         let lines = results.finish(db, &mut price, Unanswered { code, reason, open_reader: &mut open });
         let RowFolds { accounts, details, .. } = folds;
         // The report of a job does not tell which run paid for a row.
-        finish.details = Some(details).filter(|_| self.reused.count() == 0);
+        finish.details = Some(details).filter(|_| self.reused.count() == 0 && self.discarded == Nanos::ZERO);
         let accounts = JobAccounts::paid(accounts);
         let verdict = Verdict::of(&accounts.facts(&finish.job, finish.command, finish.stop.clone()));
         match lines.and_then(|lines| lines.commit(verdict.is_whole())) {

@@ -16,6 +16,8 @@ use crate::check::problems::{self, Action};
 use crate::check::repeats::Repeats;
 use crate::check::{Checked, first_look, refuse_headers, say_doubts};
 use crate::error::{Error, Result};
+use crate::money::Accounts;
+use crate::price::Nanos;
 use crate::realtime::SpeedOptions;
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -52,6 +54,8 @@ pub(super) struct EarlierOutcomes {
     pub awaited: RowSet,
     pub answered: u64,
     pub failed: u64,
+    /// Paid by earlier runs for answers that no longer stand for a row.
+    pub discarded: Nanos,
 }
 
 impl RunStart {
@@ -165,7 +169,12 @@ impl RunStart {
         // The database no longer holds failed rows that are to be sent again.
         db.each_fingerprint(|row, _, _| _ = done.insert(row))?;
         let (answered, failed) = db.counts()?;
-        Ok(EarlierOutcomes { db, done: Arc::new(done), awaited, answered, failed })
+        let discarded = if self.claimed.resumed {
+            Accounts::paid_for_retired(&db, workspace.ctx.settings.prices.clone())?
+        } else {
+            Nanos::ZERO
+        };
+        Ok(EarlierOutcomes { db, done: Arc::new(done), awaited, answered, failed, discarded })
     }
 
     /// Returns an error if the input was written to since the check.

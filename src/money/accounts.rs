@@ -82,6 +82,12 @@ impl Accounts {
         Ok(())
     }
 
+    /// The known part of what was paid for all retired outcomes in a job's database.
+    pub fn paid_for_retired(db: &JobDb, prices: PriceTable) -> Result<Nanos> {
+        let mut prices = Self::new(prices, 0).knowing(db).prices;
+        Ok(db.retired()?.iter().filter_map(|retired| RetiredCost::of(retired, &mut prices).paid).sum())
+    }
+
     /// Adds requests that the service may still bill.
     pub fn add_outstanding(&mut self, outstanding: &[Outstanding]) {
         for requests in outstanding {

@@ -4,7 +4,7 @@ use std::cell::{Ref, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -56,7 +56,9 @@ impl Gate {
             limiter.hurry();
         }
         if options.speed.auto {
-            limiter.search_concurrency(now, urls);
+            // A stream that moves may take any time.
+            let timeout = options.speed.stream.map_or(options.speed.request_timeout, |_| Duration::MAX);
+            limiter.search_concurrency(now, urls, timeout);
         }
         Self {
             shared,

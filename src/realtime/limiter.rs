@@ -106,9 +106,9 @@ impl Limiter {
         self.pace.hurry();
     }
 
-    /// Searches for the number of requests in flight: the user named none.
-    pub(super) fn search_concurrency(&mut self, now: Instant, urls: usize) {
-        self.concurrency = Concurrency::search(now, urls);
+    /// Searches for the number of requests in flight: the user named none. `timeout` is the time that a request has.
+    pub(super) fn search_concurrency(&mut self, now: Instant, urls: usize, timeout: Duration) {
+        self.concurrency = Concurrency::search(now, urls).within(timeout);
     }
 
     /// Learns how many base URLs get rows. Returns true if that has changed the number of requests in flight.

@@ -13,6 +13,8 @@ pub struct Charge {
     pub list: Option<Nanos>,
     /// Paid for responses that were thrown away.
     pub wasted: Option<Nanos>,
+    /// The same at the realtime price.
+    pub wasted_list: Option<Nanos>,
     /// The most that attempts of unknown fate may have cost.
     pub at_risk: Option<Nanos>,
     /// The price of a token is known. If so and `paid` is `None`, the answer came without a usage.
@@ -64,6 +66,7 @@ impl Charge {
             paid: answer(paid),
             list: answer(list),
             wasted: value(paid, outcome.wasted),
+            wasted_list: value(list, outcome.wasted),
             at_risk: if outcome.at_risk == 0 { Some(Nanos::ZERO) } else { None },
             priced: paid.is_some(),
             resumed: false,

@@ -171,7 +171,7 @@ pub struct CostSummary {
     pub at_risk_usd: Option<Nanos>,
     /// The part of `usd` for responses that were thrown away.
     pub wasted_usd: Option<Nanos>,
-    /// The part of `usd` that earlier runs paid, for answers used again.
+    /// The part of `usd` that earlier runs paid, thrown-away answers included.
     pub resumed_usd: Option<Nanos>,
 }
 

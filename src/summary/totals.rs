@@ -59,6 +59,8 @@ pub struct DiscardedSpend<'a> {
     pub usage: Usage,
     /// The cost of these tokens.
     pub paid: Option<Nanos>,
+    /// Their cost at the realtime price.
+    pub list: Option<Nanos>,
     /// The maximum cost of the uncertain attempts.
     pub at_risk: Option<Nanos>,
     /// Attempts that may have been billed.
@@ -238,14 +240,19 @@ impl Totals {
         self.fenced += u64::from(self.asks_json && is_fenced(body));
     }
 
+    /// Counts a part of what was paid as that of earlier runs.
+    pub fn add_paid_earlier(&mut self, paid: Nanos) {
+        self.money.resumed.add(Some(paid));
+    }
+
     /// Counts money spent on outcomes that no longer stand for a row.
     pub fn add_spent(&mut self, spent: &DiscardedSpend<'_>) {
-        let DiscardedSpend { model, usage, paid, at_risk, uncertain, cache, batch } = *spent;
+        let DiscardedSpend { model, usage, paid, list, at_risk, uncertain, cache, batch } = *spent;
         let way = if batch { &mut self.batch } else { &mut self.realtime };
         way.usd.add(paid);
         self.usage += usage;
         self.money.paid.add(paid);
-        self.money.list.add(paid);
+        self.money.list.add(paid.and(list));
         self.money.wasted.add(paid);
         self.money.at_risk.add(at_risk);
         self.money.add_cache(cache);
@@ -313,7 +320,7 @@ impl MoneyTotals {
         self.paid.add(charge.wasted);
         // A price unknown on one side is left out of both, or "saved" would compare different rows.
         self.list.add(charge.paid.and(charge.list));
-        self.list.add(charge.wasted);
+        self.list.add(charge.wasted.and(charge.wasted_list));
         self.wasted.add(charge.wasted);
         self.at_risk.add(charge.at_risk);
         self.add_cache(charge.cache);

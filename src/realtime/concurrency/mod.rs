@@ -15,6 +15,10 @@ use parallel::ParallelBound;
 
 /// Requests in flight at first.
 const START: usize = 4;
+/// Where requests queue, their latency grows with their number. It may come this close to the time that a request has.
+const NEAR_TIMEOUT: f64 = 0.85;
+/// A smaller step up shows nothing.
+const LEAST_STEP: f64 = 1.25;
 /// Twice as many in flight must answer more tokens a second by this factor.
 const GAIN: f64 = 1.1;
 /// Fewer in flight are as good if they answer this share of the tokens a second.
@@ -81,6 +85,8 @@ impl ThroughputSample {
 struct Best {
     limit: usize,
     throughput: f64,
+    /// Seconds that a request took.
+    latency: f64,
 }
 
 /// The number of requests that may be in flight.
@@ -99,6 +105,8 @@ pub(super) struct Concurrency {
     parallel: ParallelBound,
     /// The search is on: the user named no number, and the service no rate.
     searches: bool,
+    /// Seconds that a request has.
+    timeout: f64,
 }
 
 impl Concurrency {
@@ -119,7 +127,13 @@ impl Concurrency {
             topped: false,
             parallel: ParallelBound::default(),
             searches: true,
+            timeout: f64::INFINITY,
         }
+    }
+
+    /// The same search where a request has so much time.
+    pub(super) fn within(self, timeout: Duration) -> Self {
+        Self { timeout: timeout.as_secs_f64(), ..self }
     }
 
     /// Learns how many base URLs get rows: each gets as many requests as before, and the number is measured again. Returns true
@@ -180,7 +194,8 @@ impl Concurrency {
 
     /// Judges the present number by the answers to its requests, and chooses the next.
     fn judge(&mut self, now: Instant) {
-        let measured = Best { limit: self.limit, throughput: self.sample.throughput(self.limit) };
+        let latency = self.sample.seconds / self.sample.counted.max(1) as f64;
+        let measured = Best { limit: self.limit, throughput: self.sample.throughput(self.limit), latency };
         let best = self.best.unwrap_or(measured);
         match self.trial {
             Trial::Measure => {
@@ -210,8 +225,11 @@ impl Concurrency {
     }
 
     fn try_more(&mut self, now: Instant) {
-        let best = self.best.unwrap_or(Best { limit: self.limit, throughput: 0.0 });
-        let more = (best.limit * 2).min(self.most()).min(self.parallel.allowed());
+        let best = self.best.unwrap_or(Best { limit: self.limit, throughput: 0.0, latency: 0.0 });
+        // A step that the queue turns into timeouts would be paid for twice.
+        let step = (NEAR_TIMEOUT * self.timeout / best.latency.max(1e-6)).min(2.0);
+        let step = if step < LEAST_STEP { 1.0 } else { step };
+        let more = ((best.limit as f64 * step) as usize).min(self.most()).min(self.parallel.allowed());
         if more > best.limit { self.set(now, more, Trial::More) } else { self.rest(now, best, false) }
     }
 
@@ -240,7 +258,7 @@ impl Concurrency {
         let half = self.limit.div_ceil(2);
         self.best = None;
         self.topped = true;
-        self.rest(now, Best { limit: half, throughput: 0.0 }, false);
+        self.rest(now, Best { limit: half, throughput: 0.0, latency: 0.0 }, false);
     }
 
     /// Learns that the service allows so many requests in parallel.

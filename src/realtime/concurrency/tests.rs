@@ -211,3 +211,13 @@ fn the_users_number_and_an_announced_rate_end_the_search() {
     search.announced();
     assert_eq!(search.limit(), usize::MAX);
 }
+
+#[test]
+fn a_step_up_leaves_time_for_the_answers() {
+    for (latency, next) in [(0.2, 8), (0.4, 8), (0.6, 5), (0.7, START), (0.9, START)] {
+        let now = Instant::now();
+        let mut search = Concurrency::search(now, 1).within(Duration::from_secs(1));
+        answers(&mut search, now, latency, START);
+        assert_eq!(search.limit(), next, "{latency}");
+    }
+}

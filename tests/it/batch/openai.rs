@@ -310,7 +310,8 @@ fn the_sandbox_follows_its_script() {
 #[test]
 fn answers_of_batches_are_held_against_the_rules_of_the_last_submission() {
     let server = server(&[]);
-    let home = home(&server);
+    let prices = format!("batch_discount = 0.5\n[services.box.models.\"{MODEL}\"]\ninput = 1\noutput = 2\n");
+    let home = home_with(&server, &prices);
     let wait = |args: &[&str], code: i32| {
         let usual = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl"];
         at_box(&home, &[&usual[..], &POLL[..], args].concat()).code(code)
@@ -327,4 +328,8 @@ fn answers_of_batches_are_held_against_the_rules_of_the_last_submission() {
     assert_eq!((server.batches().len(), server.bill()), (2, 6));
     fetch(&home, &job).code(3);
     assert_eq!(ends(), vec!["invalid_answer".to_owned(); 3]);
+    // Rejected answers and earlier ones would have cost twice as much in real time, too.
+    let cost = |name: &str| home.json("s.json")["cost"][name].as_f64().unwrap();
+    assert!(cost("usd") > 0.0 && (cost("realtime_usd") - 2.0 * cost("usd")).abs() < 1e-12);
+    assert!((cost("saved_usd") - cost("usd")).abs() < 1e-12);
 }

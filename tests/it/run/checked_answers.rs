@@ -232,6 +232,9 @@ fn a_resume_holds_stored_answers_against_its_own_rules() {
     // Paid again: the row that failed before under the same rules alone.
     let (_, _, asked, paid) = run(&["--choices", "a,b", "--resume"], 3);
     assert_eq!(asked, 5);
+    // Paid earlier: three answers that count, and one that was thrown away.
+    let resumed = home.json("s.json")["cost"]["resumed_usd"].as_f64().unwrap();
+    assert!((resumed / paid.as_f64().unwrap() - 0.8).abs() < 1e-9, "{resumed} of {paid}");
     // A rejected answer that passes now is not bought again.
     let (out, ends, asked, same) = run(&["--choices", "a,b,c", "--resume"], 0);
     drop(out.says(&["the rules for answers have changed", "1 answer that failed passes"]));
