@@ -20,7 +20,7 @@ use crate::results::{
     unsent_cells, write_cells,
 };
 use crate::store::Store;
-use crate::summary::{Charge, JobTime, Meta, PartFigures, Totals};
+use crate::summary::{Charge, PartFigures, Totals};
 use crate::text;
 use crate::ui::Results;
 
@@ -242,20 +242,7 @@ impl Figures {
 /// The summary of the merged rows, and the verdict on them.
 fn end(merged: &Merged, totals: &Totals, files: ResultFiles) -> Ended {
     let verdict = Verdict::of(&JobFacts::of_rows(RowFacts::of(merged.rows, totals)));
-    let mut summary = totals.summary(&Meta {
-        job: None,
-        name: None,
-        started_at: None,
-        transport: None,
-        sandbox: false,
-        state: verdict.state.as_str().to_owned(),
-        time: JobTime::default(),
-        batched: false,
-        exit: verdict.exit,
-        reason: verdict.reason.clone(),
-        next: None,
-        routes: Vec::new(),
-    });
+    let mut summary = totals.summary(&verdict.meta_of_files());
     let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     (summary.output, summary.errors_output) = (shown(&files.results), shown(&files.errors));
     (summary.from, summary.parts) = (Some("rows"), merged.parts());

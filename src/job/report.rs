@@ -18,7 +18,7 @@ use crate::report::details::{ReportDetails, ReportDocument, ReportSource};
 use crate::report::{Folded, batch_time, of_files, of_job, time_of};
 use crate::request::{Params, RequestBuilder};
 use crate::store::Store;
-use crate::summary::{JobTime, Meta, Totals};
+use crate::summary::{JobTime, Totals};
 
 /// Builds the report on `names`: one job, or results files. `batch_price` prices the rows of files at the batch price.
 /// `prompts`: the report shows the prompts of some rows, which are read from the input.
@@ -106,20 +106,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
     let totals = &read.folded.totals;
     let rows = RowFacts::of(totals.succeeded() + totals.failed(), totals);
     let verdict = Verdict::of(&JobFacts::of_rows(rows));
-    let summary = totals.summary(&Meta {
-        job: None,
-        name: None,
-        started_at: None,
-        transport: None,
-        sandbox: false,
-        state: verdict.state.as_str().to_owned(),
-        time: JobTime::default(),
-        batched: false,
-        exit: verdict.exit,
-        reason: verdict.reason,
-        next: None,
-        routes: Vec::new(),
-    });
+    let summary = totals.summary(&verdict.meta_of_files());
     Ok(read.folded.details.into_report(summary, ReportSource::Files { files: files.to_vec(), batch_price }, None))
 }
 

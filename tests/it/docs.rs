@@ -105,7 +105,7 @@ fn lines_fit(shown: &[&str], lines: &[&str]) -> bool {
     }
 }
 
-/// What a command prints, without what differs from run to run: sentences on one line, ids, times and versions masked.
+/// Output of a command with ids, times and versions masked, and each sentence on one line.
 fn comparable(text: &str, place: &str) -> String {
     let mut out = masked(&unwrapped(text), place);
     // Shown and printed lines may not be the same ones, so numbers of jobs would differ.

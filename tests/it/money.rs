@@ -137,7 +137,7 @@ impl World {
         if self.random.u8(..3) > 0 {
             return;
         }
-        // What a killed command has sent is worked on at the price of its time.
+        // The server finishes the requests of a killed command at the price of their time.
         std::thread::sleep(Duration::from_millis(50));
         self.times = self.random.u64(1..8);
         assert_eq!(post(&self.server.address(), "/sandbox/prices", None, &self.times.to_string()).0, 200);

@@ -16,7 +16,7 @@ const DONE: &[u8] = b"[DONE]";
 /// Bytes of all events. A chunk has a hundred times the size of the token in it.
 const MOST_BYTES: usize = 4 * MAX_BODY;
 
-/// What is still to come of a stream.
+/// The part of a stream that is still to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Awaited {
     /// A part of the answer.

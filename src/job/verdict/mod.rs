@@ -140,6 +140,24 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Frames the figures of results files, which belong to no job.
+    pub fn meta_of_files(&self) -> Meta {
+        Meta {
+            job: None,
+            name: None,
+            started_at: None,
+            transport: None,
+            sandbox: false,
+            state: self.state.as_str().to_owned(),
+            time: JobTime::default(),
+            batched: false,
+            exit: self.exit,
+            reason: self.reason.clone(),
+            next: None,
+            routes: Vec::new(),
+        }
+    }
+
     /// Decides from the facts alone.
     pub fn of(facts: &JobFacts) -> Self {
         let state = facts.state();

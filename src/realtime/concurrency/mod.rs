@@ -15,7 +15,7 @@ use parallel::ParallelBound;
 
 /// Requests in flight at first.
 const START: usize = 4;
-/// Where requests queue, their latency grows with their number. It may come this close to the time that a request has.
+/// The share of `--request-timeout` that the latency may reach: it grows with the number of queued requests.
 const NEAR_TIMEOUT: f64 = 0.85;
 /// A smaller step up shows nothing.
 const LEAST_STEP: f64 = 1.25;

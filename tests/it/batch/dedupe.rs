@@ -1,7 +1,7 @@
 //! `submit --dedupe`: only the first of equal requests travels, and `fetch` gives its outcome to the others.
 
 use super::{POLL, ends, fetch, submit};
-use crate::support::{Home, MODEL, Server, csv_rows, paid_hash, rows};
+use crate::support::{Home, MODEL, Server, answered_once, csv_rows};
 
 /// Rows that ask `keys` questions in turn.
 fn input(home: &Home, rows: u32, keys: u32) {
@@ -10,18 +10,6 @@ fn input(home: &Home, rows: u32, keys: u32) {
         format!("{{\"id\":\"q{n}\",\"prompt\":\"question {question}\",\"model\":\"{MODEL}\",\"max_tokens\":16}}\n")
     };
     home.write("in.jsonl", (1..=rows).map(row).collect::<String>());
-}
-
-/// Asserts that every row has the answer to its own question, in order.
-#[track_caller]
-fn answered(home: &Home, count: u32, keys: u32) {
-    let found = rows(&home.read("out.jsonl"));
-    assert_eq!(found.len(), count as usize);
-    for (n, row) in (1..).zip(&found) {
-        assert_eq!(row.id, format!("q{n}"));
-        assert!(row.content().contains(&paid_hash(&format!("question {}", (n - 1) % keys + 1))), "{}", row.line);
-        assert_eq!(row.line["reused"] == true, n > keys, "{}", row.line);
-    }
 }
 
 #[test]
@@ -35,7 +23,7 @@ fn only_leaders_travel_and_fetch_answers_all_rows_without_the_input() {
     assert_eq!(server.batches()[0]["rows"], 5);
     std::fs::remove_file(home.path("in.jsonl")).unwrap();
     fetch(&home, &server, &id, &[]).code(0);
-    answered(&home, 50, 5);
+    answered_once(&home.read("out.jsonl"), 50, 5);
     let summary = home.json("s.json");
     assert_eq!((&summary["rows"]["succeeded"], &summary["rows"]["reused"]), (&50.into(), &45.into()));
     assert_eq!(summary["tokens"]["prompt"], server.stats()["bill"]["prompt_tokens"]);
@@ -64,7 +52,7 @@ fn repeats_of_a_failed_row_fail_alike_and_one_retry_answers_them() {
         }
         home.at(&server.url, &["retry", &id, "--via", via]).code(0);
         fetch(&home, &server, &id, &[]).code(0);
-        answered(&home, 12, 4);
+        answered_once(&home.read("out.jsonl"), 12, 4);
         assert_eq!((server.bill(), server.paid_again()), (4, 0), "{via}");
     }
 }
@@ -82,7 +70,7 @@ fn killed_submission_sends_no_repeat() {
         run.kill();
     }
     home.at(&server.url, &args).code(0);
-    answered(&home, 40, 4);
+    answered_once(&home.read("out.jsonl"), 40, 4);
     assert_eq!((server.batches().len(), server.bill()), (1, 4));
 }
 
@@ -116,6 +104,6 @@ fn changed_rules_change_the_verdict_on_a_batch_and_the_cost_of_no_repeat() {
     let cost = home.json("s.json")["cost"].clone();
     assert_eq!((&cost["usd"], &cost["wasted_usd"], &cost["at_risk_usd"]), (&paid, &paid, &0.into()));
     home.at(&server.url, &[&args[..], &["--resume"]].concat()).code(0);
-    answered(&home, 6, 2);
+    answered_once(&home.read("out.jsonl"), 6, 2);
     assert_eq!((home.json("s.json")["cost"]["usd"].clone(), server.bill()), (paid, 2));
 }

@@ -1,6 +1,6 @@
 //! `--dedupe`: equal requests are sent once, and every row gets its outcome.
 
-use crate::support::{Home, MODEL, Out, Row, Server, csv_rows, paid_hash, rows};
+use crate::support::{Home, MODEL, Out, Row, Server, answered_once, csv_rows, rows};
 
 const FILES: [&str; 6] = ["in.jsonl", "--dedupe", "-o", "out.jsonl", "--summary", "s.json"];
 
@@ -32,19 +32,6 @@ fn reused(row: &Row) -> bool {
     row.line["reused"] == true
 }
 
-/// Asserts that every row has the answer to its own question, in order, and only the first of each was sent.
-#[track_caller]
-fn answered(home: &Home, count: u32, keys: u32) {
-    let found = rows(&home.read("out.jsonl"));
-    assert_eq!(found.len(), count as usize);
-    for (n, row) in (1..).zip(&found) {
-        assert_eq!(row.id, format!("q{n}"));
-        let hash = paid_hash(&format!("question {}", (n - 1) % keys + 1));
-        assert!(row.content().contains(&hash), "{}", row.line);
-        assert_eq!(reused(row), n > keys, "{}", row.line);
-    }
-}
-
 #[test]
 fn equal_requests_are_sent_and_paid_once() {
     let home = Home::new();
@@ -57,7 +44,7 @@ fn equal_requests_are_sent_and_paid_once() {
     let out = run(&home, &server, &["--concurrency", "4"]).code(0);
     let out = out.says(&["60 rows, 55 of them repeat an earlier one and are not sent, which saves about $0.0000"]);
     assert!(!out.stderr.contains("temperature"), "{}", out.stderr);
-    answered(&home, 60, 5);
+    answered_once(&home.read("out.jsonl"), 60, 5);
     assert_eq!(server.bill(), 5);
     let summary = home.json("s.json");
     assert_eq!((&summary["rows"]["succeeded"], &summary["rows"]["reused"]), (&60.into(), &55.into()));
@@ -113,7 +100,7 @@ fn repeats_of_a_failed_row_fail_alike_and_are_retried_once() {
     // The job remembers the flag.
     home.at(&server.url, &["retry", "last", "--all"]).code(0);
     home.at(&server.url, &["fetch", "last", "-o", "out.jsonl"]).code(0);
-    answered(&home, 30, 3);
+    answered_once(&home.read("out.jsonl"), 30, 3);
     assert_eq!(server.bill(), 3);
 }
 
@@ -131,7 +118,7 @@ fn killed_runs_pay_for_no_repeat() {
         }
     }
     let out = run(&home, &server, &["--concurrency", "4"]).code(0);
-    answered(&home, 400, 40);
+    answered_once(&home.read("out.jsonl"), 400, 40);
     assert!(server.paid_again() <= risked, "{} of {risked}", server.paid_again());
     // Repeats that waited when the run was killed were not in flight.
     let named = out.stderr.lines().filter(|line| line.contains("billed twice"));
@@ -147,7 +134,7 @@ fn nothing_is_set_aside_for_repeats() {
     home.write("in.jsonl", input(200, 4));
     // A row costs up to about 70 tokens: $0.0000042.
     run(&home, &server, &["--max-cost", "0.00003"]).code(0);
-    answered(&home, 200, 4);
+    answered_once(&home.read("out.jsonl"), 200, 4);
 }
 
 #[test]

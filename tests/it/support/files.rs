@@ -67,6 +67,20 @@ pub fn rows(results: &str) -> Vec<Row> {
     results.lines().map(row).collect()
 }
 
+/// Asserts that each of `count` rows has the answer to its question, of which there are `keys` in turn, and that all but the
+/// first of each are marked as reused.
+#[track_caller]
+pub fn answered_once(results: &str, count: u32, keys: u32) {
+    let found = rows(results);
+    assert_eq!(found.len(), count as usize);
+    for (n, row) in (1..).zip(&found) {
+        assert_eq!(row.id, format!("q{n}"));
+        let hash = paid_hash(&format!("question {}", (n - 1) % keys + 1));
+        assert!(row.content().contains(&hash), "{}", row.line);
+        assert_eq!(row.line["reused"] == true, n > keys, "{}", row.line);
+    }
+}
+
 /// The ids and error codes of JSONL results, `ok` for an answer.
 #[track_caller]
 pub fn codes(results: &str) -> Vec<(String, String)> {

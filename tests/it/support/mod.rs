@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use command::signal;
 pub use command::{Home, KEY, Out, Running, unwrapped};
 pub use fault::{Asked, Canned, Fault, FaultServer, paid_hash};
-pub use files::{MODEL, Row, answered, codes, csv_rows, harmless, ids, lines, prompts, questions, raw_codes, rows};
+pub use files::{
+    MODEL, Row, answered, answered_once, codes, csv_rows, harmless, ids, lines, prompts, questions, raw_codes, rows,
+};
 pub use recorder::{Recorder, Request as Recorded};
 pub use server::{Answer, Server, get, post, request, try_request};
 
