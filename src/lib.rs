@@ -65,6 +65,10 @@
 //! a kill loses at most `--concurrency` answers. Its body is appended to the job's answer log first; the database holds where
 //! it lies, and its checksum. Short answers of a new job of few rows lie in the database itself.
 //!
+//! Where a service has several base URLs, each row is sent to one of them, and each URL has its own health; limiter and breaker
+//! cover them all. With `--dedupe`, a row whose request was sent before becomes a *follower*. It takes no permit and no claim, waits in
+//! a table of the job's database, and gets the outcome of its leader once that is committed.
+//!
 //! # A batch job
 //!
 //! A batch job keeps a copy of its input, the rows that each batch was asked, and every answer in the file in which it came.
@@ -74,10 +78,13 @@
 //!
 //! # The end of a job
 //!
-//! A command that writes results ends in [`job::finish`]. It adds what is outstanding to what was paid, and asks one pure
+//! A command that writes the results of a job ends in [`job::finish`]. It adds what is outstanding to what was paid, and asks one pure
 //! function for the verdict: [`job::verdict`] decides state, exit code, reason and next command for both transports. Every other
 //! command on a job asks it too: it reports, lists, waits, submits, sends again or cancels. Only a command that begins nothing,
-//! such as a dry run, has no verdict.
+//! such as a dry run, has no verdict. `merge` has no job, and only asks for the verdict on its rows.
+//!
+//! The commit that ends a job marks it as *untold*, and the last act of the command removes the mark. If the command is killed
+//! in between, the same command delivers the job again and sends nothing.
 //!
 //! # Processes
 //!

@@ -220,9 +220,8 @@ impl<'a> Merge<'a> {
 impl Figures {
     /// Counts a row, and returns its cost.
     fn count(&mut self, read: ReadRow) -> Option<Nanos> {
+        let in_batch = read.is_flat_batch_answer();
         let ReadRow { mut outcome, flat, cost } = read;
-        // Of the flat rows, only an answer of a batch has no latency.
-        let in_batch = flat && outcome.ok() && outcome.latency_ms == 0;
         outcome.batch = in_batch.then_some(0);
         let mut charge = charge(&outcome, &mut self.prices);
         if flat {

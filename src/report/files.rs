@@ -112,9 +112,8 @@ impl FilesReader {
 
     /// Counts a row. Returns whether its id is new.
     fn row(&mut self, read: ReadRow) -> bool {
+        let in_batch = self.batch || read.is_flat_batch_answer();
         let mut outcome = read.outcome;
-        // Of flat rows, only an answer of a batch has no latency.
-        let in_batch = self.batch || (read.flat && outcome.ok() && outcome.latency_ms == 0);
         outcome.batch = in_batch.then_some(0);
         let charge = charge(&outcome, &mut self.prices);
         if !read.flat {

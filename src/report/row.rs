@@ -25,6 +25,11 @@ pub struct ReadRow {
 }
 
 impl ReadRow {
+    /// Returns true if it is a flat row with an answer of a batch: such a row has no latency, although it was sent.
+    pub const fn is_flat_batch_answer(&self) -> bool {
+        self.flat && self.outcome.ok() && self.outcome.latency_ms == 0 && !self.outcome.is_reused()
+    }
+
     /// Reads row `number` from a JSON line: of the service's shape, or flat with this `prefix` of llbatch's columns.
     ///
     /// # Errors
@@ -88,4 +93,22 @@ fn rejection(line: &[u8]) -> Option<RowError> {
     }
     let RejectionError { code, message, rule } = serde_json::from_slice::<RejectedLine<'_>>(line).ok()?.error;
     Some(RowError { rule: Some(rule), ..RowError::new(ErrorCode::parse(&code)?, message) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_answers_without_a_latency_are_of_a_batch_unless_they_are_reused() {
+        let columns = ["custom_id", "content", "attempts", "latency_ms", "error", "reused"];
+        let read = |cells: [&str; 6]| {
+            let row = ReadRow::of_cells(1, &columns, &csv::StringRecord::from(cells.to_vec()), "").unwrap();
+            row.is_flat_batch_answer()
+        };
+        assert!(read(["a", "yes", "1", "", "", "false"]));
+        assert!(!read(["a", "yes", "1", "12", "", "false"]));
+        assert!(!read(["a", "yes", "0", "", "", "true"]));
+        assert!(!read(["a", "", "1", "", "timeout: late", "false"]));
+    }
 }
