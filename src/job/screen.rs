@@ -1,5 +1,6 @@
 //! The display of a run: its progress, and a warning when the service cannot be reached.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::tally::Tally;
@@ -63,14 +64,18 @@ impl Screen {
     /// Says which base URLs get no rows any more, and which ones do again.
     fn say_left_out(&mut self, now: Vec<LeftOutUrl>) {
         let before = std::mem::replace(&mut self.left_out, now);
-        let is_in = |urls: &[LeftOutUrl], url: &LeftOutUrl| urls.iter().any(|other| other.url == url.url);
-        for LeftOutUrl { url, failure } in self.left_out.iter().filter(|url| !is_in(&before, url)) {
+        let is_in = |urls: &[LeftOutUrl], url: &LeftOutUrl| {
+            urls.iter().any(|other| (&other.url, &other.model) == (&url.url, &url.model))
+        };
+        let of = |model: &Option<Arc<str>>| model.as_ref().map(|model| format!(" of {model}")).unwrap_or_default();
+        for LeftOutUrl { url, model, failure } in self.left_out.iter().filter(|url| !is_in(&before, url)) {
+            let of = of(model);
             self.ui.warn(&format!(
-                "{url} gets no rows for now, and is tried again after 1, 2, 4 … s; last error: {failure}"
+                "{url} gets no rows{of} for now, and is tried again after 1, 2, 4 … s; last error: {failure}"
             ));
         }
-        for LeftOutUrl { url, .. } in before.iter().filter(|url| !is_in(&self.left_out, url)) {
-            self.ui.note(&format!("{url} gets rows again"));
+        for LeftOutUrl { url, model, .. } in before.iter().filter(|url| !is_in(&self.left_out, url)) {
+            self.ui.note(&format!("{url} gets rows{} again", of(model)));
         }
     }
 }

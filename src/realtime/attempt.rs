@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Stopped;
-use super::decision::{Decision, TryFacts, decide};
+use super::decision::{Decision, TryFacts, class_of, decide};
 use super::health::RefusedRow;
 use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
@@ -56,7 +56,7 @@ impl RowTask {
     pub(super) async fn attempt(&mut self) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
         let sent_at = Instant::now();
-        let visit = engine.upstreams.visit(sent_at, self.affinity, self.failed_at.take());
+        let visit = engine.upstreams.visit(sent_at, &self.outcome.model, self.affinity, self.failed_at.take());
         self.outcome.url = visit.site().number;
         let result = tokio::select! {
             biased;
@@ -82,18 +82,14 @@ impl RowTask {
                 self.answered(answer, timing);
                 self.rejected(broken?)
             }
-            Tried::Failed(mut failed) => {
+            Tried::Failed(failed) => {
                 let extent = visit.failed(timing.now, &failed.failure, failed.limits.wait);
                 engine.gate.set_urls(engine.upstreams.well());
                 self.failed_at = Some(visit.url());
-                if extent == FailureExtent::OneUrl && failed.failure.setup().is_some() {
-                    // The other URLs need nothing from the user.
-                    failed.failure.fault = Fault::Connect;
-                }
                 let facts = self.learn(&failed, timing, extent);
-                self.tries.count(failed.failure.class(), &failed.limits, &facts);
+                self.tries.count(class_of(&failed.failure, extent), &failed.limits, &facts);
                 let decision = decide(&failed.failure, &failed.limits, &self.tries, &facts);
-                self.apply(decision, failed, timing, facts.chance)
+                self.apply(decision, failed, timing, &facts)
             }
         }
     }
@@ -170,7 +166,7 @@ impl RowTask {
 
     /// Reports a failure to the limiter, and gathers the facts for the decision.
     fn learn(&self, failed: &FailedTry, timing: Timing, extent: FailureExtent) -> TryFacts {
-        let (class, chance) = (failed.failure.class(), fastrand::f64());
+        let (class, chance) = (class_of(&failed.failure, extent), fastrand::f64());
         let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, 0, None);
         self.engine.gate.learn(|limiter| {
             // A request that was refused or never arrived counts against no limit of tokens.
@@ -220,9 +216,9 @@ impl RowTask {
     }
 
     /// Carries out a decision. Returns the wait before the next try, if there is to be one.
-    fn apply(&mut self, decision: Decision, failed: FailedTry, timing: Timing, chance: f64) -> Option<Duration> {
-        let class = failed.failure.class();
-        self.record(&failed, timing);
+    fn apply(&mut self, decision: Decision, failed: FailedTry, timing: Timing, facts: &TryFacts) -> Option<Duration> {
+        let class = class_of(&failed.failure, facts.extent);
+        self.record(&failed, timing, class);
         let again = match decision {
             Decision::Fail if failed.failure.fault == Fault::Truncated && self.may_recheck() && self.grow() => {
                 self.rechecks += 1;
@@ -240,7 +236,7 @@ impl RowTask {
                 Some(wait)
             }
             Decision::HoldAll => {
-                self.engine.gate.learn(|limiter| limiter.throttled(timing, class, &failed.limits, chance));
+                self.engine.gate.learn(|limiter| limiter.throttled(timing, class, &failed.limits, facts.chance));
                 Some(Duration::ZERO)
             }
             Decision::StopRun(reason @ Stopped::Setup(_)) => {
@@ -271,7 +267,7 @@ impl RowTask {
     }
 
     /// Records a failure in the row's outcome and in the health of the run.
-    fn record(&mut self, failed: &FailedTry, timing: Timing) {
+    fn record(&mut self, failed: &FailedTry, timing: Timing, class: Class) {
         let (failure, outcome) = (&failed.failure, &mut self.outcome);
         outcome.status = failure.status;
         outcome.error = Some(RowError::new(code_of(failure.fault), failure.message.clone()));
@@ -280,7 +276,7 @@ impl RowTask {
         }
         let mut health = self.engine.health.borrow_mut();
         health.failed(&failure.message);
-        match failure.class() {
+        match class {
             Class::AboveRate => {
                 outcome.refused += 1;
                 self.engine.shared.gauges.refused.fetch_add(1, Ordering::Relaxed);

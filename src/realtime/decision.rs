@@ -97,9 +97,20 @@ impl Tries {
     }
 }
 
+/// The remedy for a failure of this extent.
+pub(super) fn class_of(failure: &Failure, extent: FailureExtent) -> Class {
+    match extent {
+        // The other URLs need nothing from the user.
+        FailureExtent::OneUrl if failure.setup().is_some() => Class::NotSent,
+        // Another URL may have the model.
+        FailureExtent::OneUrl if failure.model_unknown => Class::NoCapacity,
+        _ => failure.class(),
+    }
+}
+
 /// Decides the next step after `failure`, which `tries` has counted. `headers` are those of the response.
 pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: &TryFacts) -> Decision {
-    let class = failure.class();
+    let class = class_of(failure, facts.extent);
     match class {
         Class::AboveRate | Class::NoCapacity => match tries.alone {
             0..=ALONE_FOR_GOOD if facts.extent == FailureExtent::OneUrl => Decision::Resend(Duration::ZERO),
@@ -272,6 +283,20 @@ mod tests {
             decide(&failure(Fault::Overloaded), &day, &tries(0, 0, 13), &elsewhere),
             Decision::Hold(Duration::from_hours(24))
         );
+    }
+
+    #[test]
+    fn failure_of_one_url_of_several_ends_neither_its_row_nor_the_run() {
+        let setup = failure(Fault::Setup(Setup::NotTls));
+        let unknown = Failure { model_unknown: true, ..failure(Fault::NotFound) };
+        let one = TryFacts { extent: FailureExtent::OneUrl, chance: 0.0, ..FACTS };
+        for (failure, class) in [(setup, Class::NotSent), (unknown, Class::NoCapacity)] {
+            assert_eq!(class_of(&failure, FailureExtent::OneUrl), class);
+            assert_eq!(class_of(&failure, FailureExtent::Service), failure.class());
+            let decided = |facts| decide(&failure, &NO_HEADERS, &Tries::default(), &facts);
+            assert_eq!(decided(one), Decision::Resend(Duration::ZERO), "{failure:?}");
+            assert!(matches!(decided(FACTS), Decision::Fail | Decision::StopRun(Stopped::Setup(_))), "{failure:?}");
+        }
     }
 
     #[test]

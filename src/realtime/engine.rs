@@ -138,7 +138,8 @@ impl Engine {
             .delay(now)
             .map(|delay| Paused { delay, last_failure: self.health.borrow().last_failure().unwrap_or_default() });
         let rate = limiter.learned_rate();
-        self.shared.gauges.set_pace(PaceGauge { paused, rate, left_out: self.upstreams.left_out() });
+        let left_out = self.upstreams.left_out(|model| self.health.borrow().is_answered(model));
+        self.shared.gauges.set_pace(PaceGauge { paused, rate, left_out });
     }
 
     /// Reports to the other processes, and applies their reports.

@@ -149,6 +149,11 @@ impl Health {
         self.models.unserved(model)
     }
 
+    /// Returns true if a row of this model was answered.
+    pub(super) fn is_answered(&self, model: &Arc<str>) -> bool {
+        self.models.is_answered(model)
+    }
+
     /// Records that the service asks a row of this model to wait until then.
     pub(super) fn held(&mut self, model: &Arc<str>, until: Instant) {
         self.models.held(model, until);

@@ -182,3 +182,55 @@ fn doctor_tries_each_url() {
     }
     assert!(out.stdout.contains("models listed") && out.stdout.contains("no usable answer"), "{}", out.stdout);
 }
+
+/// A server that answers everything with this status at once.
+fn always(status: u16) -> FaultServer {
+    FaultServer::start(move |_| Fault::Instead(Canned::status(status)))
+}
+
+#[test]
+fn server_that_fails_fast_attracts_no_rows() {
+    let fails = always(502);
+    let works = slow(Duration::from_millis(5));
+    let home = home_with(&[&fails.url, &works.url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=200));
+    home.llbatch(&run_args(&["--concurrency", "4"])).code(0);
+    answered(&home.read("out.jsonl"), 1..=200);
+    // Three that leave it out, those in flight meanwhile, and a probe after 1, 2, 4 … s.
+    let asked = fails.counts().requests;
+    assert!((3..=20).contains(&asked), "{asked} requests went to the server that fails");
+}
+
+#[test]
+fn rows_of_a_server_that_lacks_their_model_go_to_the_others() {
+    let lacks = always(404);
+    let serves = slow(Duration::from_millis(25));
+    let home = home_with(&[&lacks.url, &serves.url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=80));
+    let out = home.llbatch(&run_args(&["--concurrency", "4"])).code(0);
+    answered(&home.read("out.jsonl"), 1..=80);
+    let asked = lacks.counts().requests;
+    assert!((1..=20).contains(&asked), "{asked} requests went to the server without the model");
+    out.says(&[&format!("{} gets no rows of ", lacks.url), "scripted 404"]);
+}
+
+#[test]
+fn model_that_every_server_lacks_is_given_up() {
+    let servers = [always(404), always(404)];
+    let home = home_with(&[&servers[0].url, &servers[1].url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=40));
+    let out = home.llbatch(&run_args(&["--concurrency", "1"])).code(3);
+    let text = home.read("out.jsonl");
+    assert_eq!((text.lines().count(), text.matches("refused this model 5 times").count()), (40, 35), "{}", out.stderr);
+    let asked: u64 = servers.iter().map(|server| server.counts().requests).sum();
+    assert!((6..=20).contains(&asked), "{asked} requests");
+}
+
+#[test]
+fn rows_sent_one_after_the_other_take_turns() {
+    let servers = [slow(Duration::ZERO), slow(Duration::ZERO)];
+    let home = home_with(&[&servers[0].url, &servers[1].url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=10));
+    home.llbatch(&run_args(&["--concurrency", "1"])).code(0);
+    assert_eq!([0, 1].map(|at: usize| servers[at].counts().requests), [5, 5]);
+}

@@ -1,8 +1,8 @@
-//! The health of one base URL: after failed connections it is left out, and single requests try it again.
+//! The health of one base URL: after failures of its own it is left out, and single requests try it again.
 
 use std::time::{Duration, Instant};
 
-/// Connections that failed one after the other, with no response in between, after which a URL is left out.
+/// Failed connections and errors of the server (5xx) one after the other, after which a URL is left out.
 const FAILURES: u32 = 3;
 /// First time for which a URL is left out. Each request that tries it in vain doubles the time, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The health of one base URL.
 #[derive(Debug, Default)]
 pub(super) struct UrlHealth {
-    /// Failed connections since the last response.
+    /// Failures since the last answer or refusal.
     failures: u32,
     left_out: Option<LeftOut>,
 }
@@ -52,12 +52,12 @@ impl UrlHealth {
         }
     }
 
-    /// The URL has answered.
+    /// The URL has answered, or refused a row.
     pub(super) fn reached(&mut self) {
         *self = Self::default();
     }
 
-    /// A connection has failed. `probe`: of the request that tried the URL again.
+    /// The URL has failed. `probe`: at the request that tried it again.
     pub(super) fn failed(&mut self, now: Instant, probe: bool) {
         self.failures += 1;
         match &self.left_out {

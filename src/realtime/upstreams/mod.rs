@@ -1,8 +1,8 @@
 //! The base URLs of a service: each request goes to one of them.
 //!
 //! ```text
-//! balancer    the choice of a URL: least in flight first, or by affinity
-//! health      URLs that are left out, and when they are tried again
+//! balancer    the choice of a URL that has the model: least in flight first, or by affinity
+//! health      URLs that are left out, for all rows or for those of one model, and when they are tried again
 //! affinity    equal beginnings of prompts on one server
 //! ```
 //!
@@ -12,6 +12,8 @@
 mod affinity;
 mod balancer;
 mod health;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub struct Upstream {
 pub struct LeftOutUrl {
     /// The URL.
     pub url: Arc<str>,
+    /// The model that it lacks, if it gets rows of other models.
+    pub model: Option<Arc<str>>,
     /// Its last failure.
     pub failure: Arc<str>,
 }
@@ -73,6 +77,7 @@ pub(super) struct Site {
 pub(super) struct Visit<'a> {
     upstreams: &'a Upstreams,
     chosen: Chosen,
+    model: Arc<str>,
 }
 
 impl Upstreams {
@@ -99,14 +104,14 @@ impl Upstreams {
         if self.affinity { affinity::key_of(body) } else { None }
     }
 
-    /// Sends a request to one of the URLs, if possible not to that where it has just failed.
-    pub(super) fn visit(&self, now: Instant, key: Option<u64>, avoid: Option<usize>) -> Visit<'_> {
+    /// Sends a request for this model to one of the URLs, if possible not to that where it has just failed.
+    pub(super) fn visit(&self, now: Instant, model: &Arc<str>, key: Option<u64>, avoid: Option<usize>) -> Visit<'_> {
         let chosen = if self.are_several() {
-            self.balancer.borrow_mut().take(now, UrlWish { key, avoid })
+            self.balancer.borrow_mut().take(now, UrlWish { model, key, avoid })
         } else {
             Chosen { url: 0, probe: false }
         };
-        Visit { upstreams: self, chosen }
+        Visit { upstreams: self, chosen, model: Arc::clone(model) }
     }
 
     /// The number of URLs that get rows. While none does, it is 1: the breaker of the run lets single requests through.
@@ -114,15 +119,18 @@ impl Upstreams {
         if self.are_several() { self.balancer.borrow().well().max(1) } else { 1 }
     }
 
-    /// The URLs that are left out.
-    pub(super) fn left_out(&self) -> Vec<LeftOutUrl> {
+    /// The URLs that are left out, for all rows or for those of a model that another URL has answered.
+    pub(super) fn left_out(&self, is_answered: impl Fn(&Arc<str>) -> bool) -> Vec<LeftOutUrl> {
         let balancer = self.balancer.borrow();
-        let out = self.sites.iter().enumerate().filter(|(url, _)| !balancer.is_well(*url));
-        out.map(|(_, site)| LeftOutUrl {
-            url: Arc::clone(&site.base),
-            failure: Arc::clone(&site.last_failure.borrow()),
-        })
-        .collect()
+        let out = |(url, site): (usize, &Site)| {
+            let model = balancer.missing(url).filter(|_| balancer.is_well(url)).find(|model| is_answered(model));
+            (model.is_some() || !balancer.is_well(url)).then(|| LeftOutUrl {
+                url: Arc::clone(&site.base),
+                model: model.cloned(),
+                failure: Arc::clone(&site.last_failure.borrow()),
+            })
+        };
+        self.sites.iter().enumerate().filter_map(out).collect()
     }
 }
 
@@ -140,7 +148,7 @@ impl Visit<'_> {
     /// Learns that the URL has answered.
     pub(super) fn reached(&self) {
         if self.upstreams.are_several() {
-            self.upstreams.balancer.borrow_mut().reached(self.chosen);
+            self.upstreams.balancer.borrow_mut().reached(self.chosen, &self.model);
         }
     }
 
@@ -155,22 +163,27 @@ impl Visit<'_> {
 
     /// Records a failure of one URL of several. Returns true if it is its own, and others take its rows.
     fn is_own(&self, now: Instant, failure: &Failure, wait: Duration) -> bool {
-        let unreached = failure.status.is_none() && matches!(failure.class(), Class::NotSent | Class::Ambiguous);
-        let full = failure.class() == Class::NoCapacity;
-        if unreached || full || failure.setup().is_some() {
+        let class = failure.class();
+        // A server that fails at once has the fewest requests in flight, and would get nearly every row.
+        let faulty = matches!(class, Class::NotSent | Class::Ambiguous) || failure.setup().is_some();
+        let full = class == Class::NoCapacity;
+        if faulty || full || failure.model_unknown {
             *self.site().last_failure.borrow_mut() = failure.message.as_str().into();
         }
         let mut balancer = self.upstreams.balancer.borrow_mut();
         if full {
-            return balancer.is_full(now, self.chosen, wait);
+            return balancer.is_full(now, self.chosen, &self.model, wait);
         }
-        if unreached || failure.setup().is_some() {
+        if failure.model_unknown {
+            return balancer.lacks(now, self.chosen, &self.model);
+        }
+        if faulty {
             balancer.failed(now, self.chosen);
             // Requests that may have been billed count against the run's own allowance until the URL is left out.
-            let alone = failure.class() != Class::Ambiguous || !balancer.is_well(self.chosen.url);
-            return alone && balancer.well() > 0;
+            let alone = class != Class::Ambiguous || !balancer.is_well(self.chosen.url);
+            return alone && balancer.serves(&self.model);
         }
-        balancer.reached(self.chosen);
+        balancer.reached(self.chosen, &self.model);
         false
     }
 }
@@ -178,7 +191,7 @@ impl Visit<'_> {
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         if self.upstreams.are_several() {
-            self.upstreams.balancer.borrow_mut().leave(self.chosen);
+            self.upstreams.balancer.borrow_mut().leave(self.chosen, &self.model);
         }
     }
 }
