@@ -256,8 +256,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
         let mut kept = self.db.undo();
         kept = kept.and_then(|()| self.db.put_all(group.outcomes.iter().map(|outcome| &**outcome)));
         while let Ok(event) = events.recv() {
+            self.shared.written(usize::from(matches!(event, Event::Outcome(..) | Event::Follow(_))));
             if let Event::Outcome(outcome, _) = event {
-                self.shared.written(1);
                 kept = kept.and_then(|()| self.db.put(&outcome));
             }
         }

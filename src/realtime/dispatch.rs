@@ -47,16 +47,20 @@ impl Dispatcher {
             if engine.health.borrow().doubts_all() && self.probe().await {
                 continue;
             }
+            // Rows that are not sent need no permit: only this bounds how many of them wait to be written. A consumer that has
+            // failed writes nothing, so a stop ends the wait.
+            tokio::select! {
+                biased;
+                () = engine.shared.stop.cancelled() => return,
+                () = engine.shared.until_written(BACKLOG) => {}
+            }
             let request = match self.queue.pop_front() {
                 Some(QueuedRow::Send(request)) => request,
                 Some(QueuedRow::Settled(outcome)) => {
-                    engine.shared.until_written(BACKLOG).await;
                     engine.emit(*outcome, None);
                     continue;
                 }
                 Some(QueuedRow::Follow(follower)) => {
-                    // It needs no permit, so only this bounds the number of rows that wait to be written.
-                    engine.shared.until_written(BACKLOG).await;
                     engine.follow(follower);
                     continue;
                 }
@@ -166,10 +170,9 @@ impl Dispatcher {
         false
     }
 
-    /// Waits until one more row may start: outcomes are written, not too many rows are open, and a permit is free.
+    /// Waits until one more row may start: not too many rows are open, and a permit is free.
     async fn admitted(&mut self) -> Option<OwnedSemaphorePermit> {
         let engine = Rc::clone(&self.engine);
-        engine.shared.until_written(BACKLOG).await;
         // Rows that wait for their next try hold no permit, but they hold memory.
         while self.tasks.len() > 2 * engine.options.speed.concurrency + 64 {
             engine.waits.set_open(self.tasks.len(), true);

@@ -1,6 +1,9 @@
 //! `--dedupe`: equal requests are sent once, and every row gets its outcome.
 
-use crate::support::{Home, MODEL, Out, Row, Server, answered_once, csv_rows, rows};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::support::{Home, MODEL, Out, Row, Server, answered_once, csv_rows, rows, until};
 
 const FILES: [&str; 6] = ["in.jsonl", "--dedupe", "-o", "out.jsonl", "--summary", "s.json"];
 
@@ -125,6 +128,30 @@ fn killed_runs_pay_for_no_repeat() {
     assert!(named.clone().all(|line| line.matches(", q").count() < 16), "{}", out.stderr);
     let summary = home.json("s.json");
     assert_eq!((&summary["rows"]["succeeded"], &summary["rows"]["reused"]), (&400.into(), &360.into()));
+}
+
+#[test]
+fn closed_pipe_ends_a_run_with_many_waiting_repeats() {
+    const ROWS: u32 = 15_000;
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", input(1, 1));
+    run(&home, &server, &[]).code(0);
+    home.write("in.jsonl", input(ROWS, 1));
+    let mut command = home.run_command(&server.url, &["in.jsonl", "--dedupe", "--resume=last"]);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    // The leader has its outcome, so more repeats arrive than are written. `| head -3000`
+    assert_eq!(BufReader::new(child.stdout.take().unwrap()).lines().take(3000).count(), 3000);
+    let mut ended = None;
+    until("it has gone", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(141));
+    run(&home, &server, &["--resume=last"]).code(0);
+    answered_once(&home.read("out.jsonl"), ROWS, 1);
+    assert_eq!(server.bill(), 1);
 }
 
 #[test]

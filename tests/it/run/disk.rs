@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Home, Out, Server, answered, prompts};
+use crate::support::{Home, Out, Server, answered, answered_once, prompts};
 
 const NOBODY: u32 = 65_534;
 
@@ -123,4 +123,21 @@ fn full_disk_stops_with_74_resumably() {
     let again = server.paid_again();
     assert!(again <= CONCURRENCY, "{again} rows were paid twice");
     assert!(again == 0 || out.stderr.contains("may be billed twice"), "{again} rows were paid twice:\n{}", out.stderr);
+}
+
+#[test]
+fn full_disk_ends_a_run_with_many_waiting_repeats() {
+    const ROWS: u32 = 20_000;
+    let (home, server) = (Home::new(), Server::start(&[]));
+    let input = |rows| (1..=rows).map(|n| prompts(1..=1).replace("q1", &format!("q{n}"))).collect::<String>();
+    home.write("in.jsonl", input(1));
+    let args = ["in.jsonl", "--dedupe", "-o", "out.jsonl"];
+    home.run(&server, &args).code(0);
+    home.write("in.jsonl", input(ROWS));
+    let args = [&args[..], &["--resume=last"]].concat();
+    // Some thousands of outcomes fit.
+    run_limited(&home, &server, &args, 2000).code(74).says(&["next", "ulimit -f"]);
+    home.run(&server, &args).code(0);
+    answered_once(&home.read("out.jsonl"), ROWS, 1);
+    assert_eq!(server.bill(), 1);
 }
