@@ -1,5 +1,7 @@
 //! A job of a submission, from the check of its input to its planned batches.
 
+use std::cell::RefCell;
+
 use super::admit::{admit_retry, admit_unsent};
 use super::ask::SubmitAsk;
 use super::plan::{PlanInput, plan};
@@ -63,7 +65,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let ledger = store.ledger()?;
     let workspace = Workspace { ctx, store: &store, ledger: &ledger };
     let progress = ctx.ui.progress(ask.session().results);
-    let mut submission = Submission::of(ask, &remote.identity(), workspace, &progress)?;
+    let submission = Submission::of(ask, &remote.identity(), workspace, &progress)?;
     progress.finish();
     if let Err(error) = remote.ready(ctx) {
         // Checks the outputs first: that costs nothing.
@@ -87,7 +89,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
         // Releases the lock, because the job may take all night and other processes find it without the lock.
         drop(content);
         let entered = go_on(job, ask, &submission, remote, ctx)?;
-        return if ended.is_some() { entered.send_again(ask) } else { Ok(entered) };
+        return if ended.is_some() { entered.send_again(ask, remote) } else { Ok(entered) };
     }
     if !ask.again {
         let last = ledger.last_of(&submission.key)?;
@@ -96,12 +98,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     if let Some(name) = &ask.name {
         free_name(name, &store, &ledger)?;
     }
-    if let Some(earlier) = &ask.once.earlier {
-        let rules = Spec::new(remote, &ask.input, false).rules(ctx);
-        let answers = EarlierAnswers::find(earlier, "", remote, rules, workspace)?;
-        ctx.ui.note(&answers.words());
-        submission.earlier = Some(answers.into());
-    }
+    let earlier = earlier_answers(ask, "", remote, workspace)?;
     let spec = Spec {
         account: remote.account.to_owned(),
         routes: submission.routes.clone(),
@@ -113,10 +110,24 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let job = store.enter(&ledger, Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?.job;
     content.work_on(&job.id)?;
     let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
-    let PlannedCopy { quote, repeats, .. } = keep_and_plan(&mut session, &submission, ask)?;
+    let PlannedCopy { quote, repeats, .. } = keep_and_plan(&mut session, &submission, ask, earlier.as_ref())?;
     drop(content);
     let own = submission.builder.own_parameters();
     Ok(Entered { session, known: false, resumed: false, quote, repeats, own })
+}
+
+/// Finds the answers of earlier jobs that the command takes for the job `own`.
+fn earlier_answers(
+    ask: &SubmitAsk,
+    own: &str,
+    remote: Remote<'_>,
+    workspace: Workspace<'_>,
+) -> Result<Option<RefCell<EarlierAnswers>>> {
+    let Some(earlier) = &ask.once.earlier else { return Ok(None) };
+    let rules = Spec::new(remote, &ask.input, false).rules(workspace.ctx);
+    let answers = EarlierAnswers::find(earlier, own, remote, rules, workspace)?;
+    workspace.ctx.ui.note(&answers.words());
+    Ok(Some(answers.into()))
 }
 
 /// Locks the content, so that two commands with the same content do not both make a job.
@@ -167,7 +178,8 @@ fn go_on<'a>(
     let mut planned = PlannedCopy::default();
     if session.is_unplanned()? {
         // The job was killed before its batches were planned. Nothing has been sent.
-        planned = keep_and_plan(&mut session, submission, ask)?;
+        let earlier = earlier_answers(ask, &job.id, remote, session.workspace())?;
+        planned = keep_and_plan(&mut session, submission, ask, earlier.as_ref())?;
     } else {
         if !session.job.untold {
             revive_refused(&session)?;
@@ -192,9 +204,14 @@ fn judge_like(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
 }
 
 /// Copies the input into the job's directory and plans batches from that copy. If that fails, it forgets the job.
-fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<PlannedCopy> {
+fn keep_and_plan(
+    session: &mut Session<'_>,
+    submission: &Submission,
+    ask: &SubmitAsk,
+    earlier: Option<&RefCell<EarlierAnswers>>,
+) -> Result<PlannedCopy> {
     keep(session, submission, ask)?;
-    let planned = plan_copy(session, submission, ask).and_then(|planned| {
+    let planned = plan_copy(session, submission, ask, earlier).and_then(|planned| {
         session.judge_anew()?;
         admit_unsent(session, ask.limit, planned.later)?;
         session.driver.db.borrow_mut().put_entry(&session.job)?;
@@ -228,7 +245,12 @@ fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> 
 }
 
 /// Plans batches. The cost is that of all rows.
-fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<PlannedCopy> {
+fn plan_copy(
+    session: &mut Session<'_>,
+    submission: &Submission,
+    ask: &SubmitAsk,
+    earlier: Option<&RefCell<EarlierAnswers>>,
+) -> Result<PlannedCopy> {
     let bounded = ask.limit.max_cost.is_some() || session.ctx.settings.budget.is_set();
     if let Some((id, kind)) = submission.checked.unbounded.as_ref().filter(|_| bounded && !ask.limit.allow_unpriced) {
         return Err(budget::unbounded_error(id, kind));
@@ -244,7 +266,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
         only: only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
         retry: false,
         keys: keys.as_ref(),
-        earlier: submission.earlier.as_ref(),
+        earlier,
     };
     let planned = plan(session, input, &mut |found| content.row(found))?;
     let split = &planned.split;
@@ -291,7 +313,7 @@ fn price_beside(session: &Session<'_>, realtime: &RowSet, limit: CostLimit) -> R
 
 impl Entered<'_> {
     /// Plans batches for the failed and missing rows of a job that has ended.
-    fn send_again(mut self, ask: &SubmitAsk) -> Result<Self> {
+    fn send_again(mut self, ask: &SubmitAsk, remote: Remote<'_>) -> Result<Self> {
         let session = &mut self.session;
         // A batch that the service still works on may answer its rows.
         if session.open_batches()?.unsent > 0 || !session.advance(SubmitScope::Doubts)?.has_ended()? {
@@ -299,16 +321,16 @@ impl Entered<'_> {
         }
         session.take_late_answers()?;
         session.record()?;
-        if ask.once.dedupe {
-            session.spec.dedupe = true;
-            session.job.spec = session.spec.describe()?;
-        }
+        session.spec.dedupe |= ask.once.dedupe;
+        session.spec.reuses |= ask.once.earlier.is_some();
+        session.job.spec = session.spec.describe()?;
         keep_input(session)?;
         account_lost(session)?;
         let set = retry_set(session, false, Transport::Batch)?;
         if !set.rows.is_empty() {
+            let earlier = earlier_answers(ask, &session.job.id, remote, session.workspace())?;
             let reservation = admit_retry(session, &set, ask.limit)?;
-            plan_retry(session, &set.rows, reservation)?;
+            plan_retry(session, &set.rows, reservation, earlier.as_ref())?;
         }
         self.resumed = true;
         Ok(self)

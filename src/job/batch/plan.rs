@@ -131,6 +131,8 @@ impl<'a> Planner<'a> {
         let mut left = taken.count();
         each_earlier(input, keys, &|row| taken.contains(row), &mut |outcome| {
             left -= 1;
+            // A retry takes it for a row that has failed.
+            self.db.retire(outcome.row)?;
             self.db.put(&outcome)
         })?;
         if left == 0 {

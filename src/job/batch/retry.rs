@@ -1,5 +1,7 @@
 //! A retry: sends the failed rows again within the same job, as new batches or in real time.
 
+use std::cell::RefCell;
+
 use super::admit::{admit_retry, admit_unsent};
 use super::plan::{PlanInput, plan};
 use super::session::{Session, SessionOptions};
@@ -13,6 +15,7 @@ use crate::check::repeats::RepeatSearch;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{CostLimit, RetryFilter, Role, RunAsk};
+use crate::job::earlier_answers::EarlierAnswers;
 use crate::job::finish::Ended;
 use crate::job::lost::LostRows;
 use crate::job::remote::Remote;
@@ -113,7 +116,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     match ask.via {
         Via::Batch => {
             let reservation = admit_retry(&session, &set, ask.limit)?;
-            plan_retry(&mut session, &set.rows, reservation)?;
+            plan_retry(&mut session, &set.rows, reservation, None)?;
             session.submit(SubmitScope::All)?;
             session.progress.finish();
             submitted(&session)
@@ -344,7 +347,12 @@ pub fn counting(session: &Session<'_>) -> Counting<'static> {
 }
 
 /// Plans batches for these rows and releases their reservation.
-pub(super) fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> Result<()> {
+pub(super) fn plan_retry(
+    session: &mut Session<'_>,
+    rows: &[u64],
+    reservation: i64,
+    earlier: Option<&RefCell<EarlierAnswers>>,
+) -> Result<()> {
     let (inputs, builder) = (session.inputs()?, session.builder()?);
     let keys = session.keys();
     let keys = keys.as_ref();
@@ -357,7 +365,7 @@ pub(super) fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i
         only: Some(&only),
         retry: true,
         keys,
-        earlier: None,
+        earlier,
     };
     plan(session, input, &mut |_| {})?;
     let mut batches = session.batches()?;

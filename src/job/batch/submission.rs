@@ -1,6 +1,5 @@
 //! The input of a submission: checked, identified by its content, and divided between batches and realtime.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::ask::SubmitAsk;
@@ -12,7 +11,6 @@ use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::{Inputs, OpenedInputs, StdinCopy};
 use crate::job::ask::InputSource;
-use crate::job::earlier_answers::EarlierAnswers;
 use crate::job::finish::Workspace;
 use crate::job::identity::{Requests, RowContent, key_maker};
 use crate::price::PriceTable;
@@ -41,8 +39,6 @@ pub(super) struct Submission {
     pub realtime: Option<RowSet>,
     /// With `--via auto`: each model, with the reason for its transport.
     pub routes: Vec<(String, String)>,
-    /// Answers of earlier jobs.
-    pub earlier: Option<RefCell<EarlierAnswers>>,
     /// Keeps the copy of standard input while it is read.
     _stdin: Option<StdinCopy>,
 }
@@ -92,19 +88,7 @@ impl Submission {
             notice(ask, &checked, workspace.ctx)?
         };
         let (key, shown) = (requests.key(), source.shown());
-        Ok(Self {
-            inputs,
-            builder,
-            checked,
-            key,
-            requests,
-            shown,
-            stamp,
-            realtime,
-            routes,
-            earlier: None,
-            _stdin: stdin,
-        })
+        Ok(Self { inputs, builder, checked, key, requests, shown, stamp, realtime, routes, _stdin: stdin })
     }
 }
 

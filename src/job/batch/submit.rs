@@ -164,7 +164,8 @@ fn answer_beside<'a>(
     let job = session.job.clone();
     session.progress.finish();
     drop(session);
-    let part = RunAsk::part_of(job.id.clone(), Role::BesideBatches, limit, ask.wait, speed);
+    let mut part = RunAsk::part_of(job.id.clone(), Role::BesideBatches, limit, ask.wait, speed);
+    part.job.once.earlier.clone_from(&ask.once.earlier);
     let ended = run(part, remote, ctx)?;
     if ended.stopped {
         ctx.ui.warn(&format!("the rows sent in real time: {}", ended.summary.exit.reason));

@@ -6,7 +6,6 @@ use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
 use super::checksum::{Checksum, Part};
-use super::retired::RETIRED;
 use crate::error::{Error, Exit, Result};
 use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
@@ -51,13 +50,7 @@ impl JobDb {
         }
         self.begin()?;
         for DamagedAnswer { row, .. } in &damaged {
-            self.run(|db| {
-                db.execute(
-                    &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND leader IS NULL"),
-                    [row.cast_signed()],
-                )?;
-                db.execute("DELETE FROM outcome WHERE row = ?1", [row.cast_signed()])
-            })?;
+            self.retire(*row)?;
         }
         self.commit(true)?;
         Ok(damaged.into_iter().map(|answer| answer.row).collect())

@@ -78,6 +78,16 @@ impl JobDb {
         self.commit(false)
     }
 
+    /// Retires the outcome of a row, if it has one. It is committed with the open group.
+    pub fn retire(&mut self, row: u64) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            let retired = format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND attempts > 0");
+            db.prepare_cached(&retired)?.execute([row.cast_signed()])?;
+            db.prepare_cached("DELETE FROM outcome WHERE row = ?1")?.execute([row.cast_signed()]).map(drop)
+        })
+    }
+
     /// All retired outcomes, and the attempts of rows that have no outcome yet.
     pub fn retired(&self) -> Result<Vec<Retired>> {
         self.run(|db| {

@@ -20,6 +20,7 @@ mod outage;
 mod postponed;
 mod rescue;
 mod retry;
+mod reuse;
 mod review;
 mod status;
 mod submit;
