@@ -3,9 +3,10 @@
 #
 #   slurm.sh INPUT OUT [FLAGS FOR `llbatch run`, SUCH AS --max-cost 40]
 #
-# OUT is a directory that every node sees. STATE outlives a task, and is not on a network file system [default: OUT/state].
+# OUT is a directory that every node sees. STATE names a directory of the node
+# that outlives a task. A task that is queued again on another node starts anew and pays again.
 set -eu
-tasks=8 input=$1 out=$2
+tasks=8 input=$1 out=$2 state=${STATE:?names a local directory for the state}
 shift 2
 if [ -z "${SLURM_JOB_ID:-}" ]; then
     mkdir -p "$out"
@@ -18,7 +19,7 @@ if [ -z "${SLURM_ARRAY_TASK_ID:-}" ]; then
         --part-summaries "$out"/summary-*.json
 fi
 task=$SLURM_ARRAY_TASK_ID
-llbatch run "$input" --shard auto/$tasks --resume --tolerate-failures --state-dir "${STATE:-$out/state}/$task" \
+llbatch run "$input" --shard auto/$tasks --resume --tolerate-failures --state-dir "$state/$task" \
     -o "$out/part-$task.jsonl" --summary "$out/summary-$task.json" "$@" &
 trap 'kill -TERM $pid' TERM
 pid=$! code=0

@@ -45,7 +45,7 @@ use crate::settings::{Flags, JobsService, Settings};
 use crate::text;
 use crate::ui::{AutoSwitch, Ui, UiOptions};
 
-/// Run LLM prompts from JSONL and CSV on Together AI: N rows in, N rows out, in input order, nothing lost, nothing paid twice.
+/// Run LLM prompts from JSONL and CSV, on Together AI or a service with an API like OpenAI's: N rows in, N rows out, in input order.
 #[derive(Debug, Parser)]
 #[command(name = "llbatch", version, max_term_width = 100, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]

@@ -157,6 +157,8 @@ impl Requests {
         let id = &job.id;
         let remedy = match (job.transport, transport) {
             _ if same => "--resume takes them".to_owned(),
+            // If these rows resumed the job, it would lose its others.
+            _ if rows < job.succeeded => format!("--reuse-from={id} takes the good ones"),
             (Transport::Realtime, Transport::Realtime) => format!("--resume={id} takes them"),
             (Transport::Realtime, Transport::Batch) => format!("`llbatch run INPUT --resume={id}` takes them"),
             (Transport::Batch, _) => format!("`llbatch fetch {id} -o FILE` writes them"),

@@ -35,8 +35,8 @@ impl Screen {
         let outage = pace.paused.as_ref().is_some_and(|paused| paused.delay.hold == Hold::Outage);
         if let Some(Paused { last_failure: last, .. }) = pace.paused.as_ref().filter(|_| outage && !self.outage) {
             self.ui.warn(&format!(
-                "the service is unreachable or fails every request; llbatch retries after seconds, then once a \
-                 minute; last error: {last}"
+                "the service is unreachable or fails every request; llbatch tries again after 2 s, 4 s, 8 s …, \
+                 then once a minute; last error: {last}"
             ));
         }
         if outage || in_flight > 1 {

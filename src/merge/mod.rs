@@ -262,7 +262,7 @@ impl Merged {
 fn foreign(line: &PartLine, parts: &[PartFile]) -> Error {
     let (id, part) = (&line.row.outcome.id, &parts[line.part].shown);
     Error::new(Exit::Protocol, format!("{part} has a row {id:?} that the input lacks"))
-        .hint("name the input that the parts were made of, with the same --id and --input-format")
+        .hint("merge with the input that the tasks read, and their --id, --input-format, --limit and --sample")
 }
 
 /// Compares the content of two answers. Their times and their ids at the service may differ.

@@ -123,8 +123,8 @@ impl OwnColumns {
             if self.columns.iter().enumerate().any(|(other, (theirs, _))| other != place && theirs == name) {
                 let property = &self.properties[*property];
                 let what = format!("--unpack: the property `{property}` has the name of a column of llbatch");
-                let hint = "rename the property in the schema (--prefix would rename both)";
-                return Err(Error::new(Exit::Data, what).hint(hint));
+                let hint = "rename the property in the schema; --prefix does not help, as it also renames the columns of properties";
+                return Err(Error::usage(what).hint(hint));
             }
         }
         Ok(())
@@ -166,8 +166,8 @@ impl OwnColumns {
 /// The properties of a schema that become columns.
 fn properties(schema: Option<&str>) -> Result<Vec<String>> {
     let Some(schema) = schema else {
-        return Err(Error::usage("--unpack makes columns of the properties of --json-schema, and there is no schema")
-            .hint("add --json-schema FILE"));
+        return Err(Error::usage("--unpack makes columns of the properties of a schema, and these rows have none")
+            .hint("pass --json-schema FILE to `run` or `submit`, or leave out --unpack"));
     };
     let properties = Schema::properties(schema);
     if properties.is_empty() {

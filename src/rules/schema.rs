@@ -26,8 +26,9 @@ impl Schema {
     /// A usage error if it is invalid or refers to another document.
     pub fn new(text: &str) -> Result<Self> {
         let usage = |what: String| Error::usage(format!("--json-schema: {what}"));
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| usage("the file is not JSON".to_owned()).because(error))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            usage("the file is not JSON".to_owned()).because(error).hint("the file must hold one JSON Schema")
+        })?;
         let schema = unwrapped(&value).ok_or_else(|| {
             usage("the wrapper around the schema has no `schema`, or one that is no JSON object".to_owned())
                 .hint("pass the schema itself, or {\"name\": \"answer\", \"schema\": {…}}")

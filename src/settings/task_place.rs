@@ -58,14 +58,15 @@ impl TaskPlace {
                 "--shard auto: none of {SLURM}, {}, {KUBERNETES} is set",
                 FROM_ZERO.map(|(index, _)| index).join(", ")
             ))
-            .hint("run it as a task of an array, or name the part: --shard 1/8"));
+            .hint("run it as a task of an array, or pass --shard I/N with the task's own number I"));
         };
         let Some((count, counted_by)) = counts.next() else {
             return Err(Error::usage(format!("--shard auto: {} does not say how many tasks there are", first.source))
                 .hint("name their number: --shard auto/8"));
         };
         let disagree = |a: &str, b: &str| {
-            Error::usage(format!("--shard auto: {a} and {b} disagree")).hint("name the part: --shard 1/8")
+            Error::usage(format!("--shard auto: {a} and {b} disagree"))
+                .hint("pass --shard I/N with the task's own number I")
         };
         if let Some((_, other)) = counts.find(|(other, _)| *other != count) {
             return Err(disagree(&counted_by, &other));
@@ -109,7 +110,9 @@ impl Variables<'_> {
         let source = format!("{SLURM}={id}{shown}");
         let refuse = |why: &str| {
             let count = count.or(tasks).unwrap_or(8);
-            let hint = format!("number the tasks from 1 (--array=1-{count}), or name the part: --shard I/N");
+            let hint = format!(
+                "number the tasks from 1 (--array=1-{count}), or pass --shard I/N with the task's own number I"
+            );
             Error::usage(format!("--shard auto: {source}: {why}")).hint(hint)
         };
         let Some(min) = min else { return Err(refuse("SLURM_ARRAY_TASK_MIN is not set")) };

@@ -58,7 +58,7 @@ impl RunView<'_> {
             self.reused(),
             Some(self.rows_per_s()),
             Some(self.cost()),
-            self.waiting(),
+            self.waiting("next try in "),
             left,
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -88,7 +88,7 @@ impl RunView<'_> {
             part(2, self.cost()),
             part(6, self.counts.rate_limit.map(|limit| format!("learned limit {}/s", rate(limit)))),
             part(7, self.reused()),
-            painted(1, Paint::Yellow, self.waiting()),
+            painted(1, Paint::Yellow, self.waiting("")),
         ]
     }
 
@@ -123,11 +123,12 @@ impl RunView<'_> {
         Some(cost? + Nanos(rest))
     }
 
-    fn waiting(&self) -> Option<String> {
+    /// The reason to wait, and the time left behind `label`: on a terminal it is seen to count down.
+    fn waiting(&self, label: &str) -> Option<String> {
         let (why, until) = self.counts.waiting.as_ref()?;
         let left = until.checked_duration_since(self.now).filter(|left| !left.is_zero())?;
         // Rounded up: "0s" left to wait would look like a standstill.
-        Some(format!("{}, {}", one_line(why), duration(Duration::from_secs(left.as_secs() + 1))))
+        Some(format!("{}, {label}{}", one_line(why), duration(Duration::from_secs(left.as_secs() + 1))))
     }
 
     fn left(&self) -> Option<String> {
@@ -365,7 +366,7 @@ mod tests {
         assert_eq!(
             view(&counts, speed, now).log_line(),
             "523,456 of 1,000,000 rows, 12,345 failed, 400,000 reused, 1.8k rows/s, cost unknown, \
-             rate limited^[[2J, 42s, about 3h 10m left"
+             rate limited^[[2J, next try in 42s, about 3h 10m left"
         );
     }
 

@@ -24,7 +24,7 @@ while [ $task -lt "$tasks" ]; do
     SLURM_JOB_ID=$((100 + task)) SLURM_ARRAY_TASK_ID=$task "$@" >"log-$task" 2>&1 &
     [ $task != 2 ] || second=$!
 done
-while [ ! -e out/state/2/ledger.db ]; do sleep 0.01; done
+while [ ! -e "$STATE/2/ledger.db" ]; do sleep 0.01; done
 kill -TERM $second
 wait
 SLURM_RESTART_COUNT=1 SLURM_JOB_ID=$(cat requeued) SLURM_ARRAY_TASK_ID=2 "$@" >log-again 2>&1
@@ -63,7 +63,9 @@ fn slurm_array_survives_the_loss_of_a_task_and_is_merged() {
     let (home, server) = (Home::new(), Server::start(&["--latency", "50ms"]));
     home.write("in.jsonl", prompts(1..=24));
     let script = sample("slurm.sh");
-    let out = home.finish(command(&home, &server, &[script.to_str().unwrap(), "in.jsonl", "out"])).code(0);
+    let mut submission = command(&home, &server, &[script.to_str().unwrap(), "in.jsonl", "out"]);
+    submission.env("STATE", home.path("node"));
+    let out = home.finish(submission).code(0);
     out.says(&["24 of 24 answered", "out/results.jsonl"]);
     answered(&home.read("out/results.jsonl"), 1..=24);
     assert_eq!(home.read("requeued"), "102\n", "{}", home.read("log-2"));

@@ -75,13 +75,13 @@ fn failed_rows_and_earlier_answers_are_named_before_they_are_paid_again() {
     // Other content with some of the same requests.
     home.write("more.jsonl", prompts(5..=12));
     let last = home.json("s.json")["job"].as_str().unwrap().to_owned();
-    home.run(&server, &[&["more.jsonl"], &RUN[..]].concat())
-        .code(0)
-        .says(&[&format!("{last} (partial) has the answers to 5 of 8 requests; --resume={last} takes them")]);
+    home.run(&server, &[&["more.jsonl"], &RUN[..]].concat()).code(0).says(&[&format!(
+        "{last} (partial) has the answers to 5 of 8 requests; --reuse-from={last} takes the good ones"
+    )]);
     home.run(&server, &[&["more.jsonl", "--fresh"], &RUN[..]].concat()).code(0);
     home.write("some.jsonl", prompts(1..=3));
     let submit = ["submit", "some.jsonl", "--wait", "--poll", "50ms", "-o", "some"];
-    home.at(&server.url, &submit).code(0).says(&[&format!("`llbatch run INPUT --resume={last}` takes them")]);
+    home.at(&server.url, &submit).code(0).says(&[&format!("--reuse-from={last} takes the good ones")]);
     home.at(&server.url, &submit).code(0).says(&["has the answers to 3 of 3 requests; --resume takes them"]);
     // A run takes the answers of a batch job of the same content.
     let paid = server.bill();

@@ -214,8 +214,7 @@ impl InputArgs {
         let json_schema = self.json_schema.as_deref().map(read_schema).transpose()?;
         let choices = self.choices.iter().map(|text| text.trim().to_owned()).collect::<Vec<_>>();
         if choices.iter().any(String::is_empty) {
-            return Err(Error::usage("--choices: an empty text between the commas")
-                .hint("write the texts as --choices positive,negative"));
+            return Err(Error::usage("--choices: a text is empty").hint("write --choices positive,negative"));
         }
         Ok(Params {
             endpoint: self.endpoint.parse::<Endpoint>().map_err(Error::usage)?,

@@ -235,7 +235,7 @@ pub struct OnceArgs {
     /// Send rows with the same request once; the others get its outcome, marked `reused`, at no cost
     #[arg(long, help_heading = "Cost")]
     pub dedupe: bool,
-    /// Take the good answers of earlier jobs to the same requests; with AGE (30d) only of jobs that are no older
+    /// Reuse good answers that earlier jobs got for the same requests; with AGE (30d), only from jobs no older than that
     #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Cost")]
     pub reuse: Option<String>,
     /// Take the good answers of this job to the same requests

@@ -31,7 +31,7 @@ pub struct SpeedArgs {
     /// Send a row up to N times more if its answer breaks --json-schema or --choices [default: 0]
     #[arg(long, value_name = "N", help_heading = "Speed")]
     pub recheck: Option<u32>,
-    /// With --recheck: send a row whose answer was cut off again with FACTOR times its max_tokens, at most CAP
+    /// With --recheck: if an answer was cut off, resend its row with FACTOR times its max_tokens, at most CAP
     #[arg(long, value_name = "FACTOR[,CAP]", requires = "recheck", help_heading = "Speed")]
     pub grow_max_tokens: Option<TokenGrowth>,
     /// Time limit of one request; with --stream, of an answer that comes whole [default: 10m]

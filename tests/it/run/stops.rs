@@ -308,7 +308,7 @@ fn outage_is_reported_with_its_reason() {
     let out = home.finish(home.run_command("http://127.0.0.1:9/v1", &args)).code(75);
     assert!(out.stderr.contains("cannot connect to 127.0.0.1:9"), "{}", out.stderr);
     assert!(out.stderr.contains("refused"), "{}", out.stderr);
-    assert!(out.stderr.contains("retries after seconds"), "{}", out.stderr);
+    assert!(out.stderr.contains("tries again after 2 s, 4 s, 8 s …, then once a minute"), "{}", out.stderr);
 }
 
 #[test]
