@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::outcome::{Fingerprint, Follower, Outcome};
 use crate::request::{Draft, KeyMaker, RequestBuilder, RequestKey};
 use crate::rules::AnswerRules;
-use crate::store::{IndexedAnswer, Job, JobDb, Ledger, Store};
+use crate::store::{IndexedAnswer, IndexedJob, Job, JobDb, Ledger, Store};
 use crate::text;
 
 /// Rows of an earlier job that are read at a time.
@@ -83,12 +83,25 @@ impl EarlierAnswers {
         };
         let mut jobs = HashMap::new();
         let keys = key_maker(&service);
+        let known: HashMap<String, IndexedJob> =
+            ledger.indexed_jobs()?.into_iter().map(|known| (known.job.clone(), known)).collect();
+        let mut read = false;
         for job in chosen.iter().filter(|job| usable(job)) {
-            match indexed(job, &keys, workspace) {
+            let number = version(job).and_then(|version| match known.get(&job.id) {
+                Some(known) if known.version == version => Ok(known.number),
+                _ => {
+                    read = true;
+                    index(job, &version, &keys, workspace)
+                }
+            });
+            match number {
                 Ok(number) => _ = jobs.insert(number, job.id.clone()),
                 // A job that cannot be read must not hide the others.
                 Err(error) => ctx.ui.warn(&format!("the answers of {} are not reused: {error}", job.id)),
             }
+        }
+        if read {
+            ledger.purge_answers()?;
         }
         Ok(Self { ledger: store.ledger()?, store, rules, jobs, open: HashMap::new() })
     }
@@ -146,16 +159,17 @@ fn check(fingerprint: Fingerprint) -> i64 {
     fingerprint.0.first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
 }
 
-/// Returns the number of a job in the index of answers, which then has all of its answers. Their requests are read again
-/// for their keys. Of an input that has changed or is gone, answers are found by their fingerprints: by requests that are
-/// spelled alike.
-fn indexed(job: &Job, keys: &KeyMaker, workspace: Workspace<'_>) -> Result<i64> {
+/// The version of a job's answers: it changes when rows are answered, and when a resumed run has other requests. The counts
+/// of a running job lag behind.
+fn version(job: &Job) -> Result<String> {
+    let content = spec_of(job)?.content.unwrap_or_default();
+    Ok(format!("{}: {} of {} {content}", job.state.as_str(), job.succeeded, job.total))
+}
+
+/// Brings all answers of a job into the index, and returns its number there. Their requests are read again for their keys.
+/// Of an input that has changed or is gone, answers are found by their fingerprints: by requests that are spelled alike.
+fn index(job: &Job, version: &str, keys: &KeyMaker, workspace: Workspace<'_>) -> Result<i64> {
     let Workspace { store, ledger, .. } = workspace;
-    let version = format!("{} of {}", job.succeeded, job.total);
-    let known = ledger.indexed_jobs()?.into_iter().find(|known| known.job == job.id);
-    if let Some(known) = known.filter(|known| known.version == version) {
-        return Ok(known.number);
-    }
     let db = store.open_job(&job.id)?;
     let number = ledger.begin_answers(&job.id)?;
     let mut answers = AnswersByRow { db: &db, page: Vec::new().into_iter(), next: None, from: 1 };
@@ -180,7 +194,7 @@ fn indexed(job: &Job, keys: &KeyMaker, workspace: Workspace<'_>) -> Result<i64> 
     }
     answers.up_to(u64::MAX, None, &mut add)?;
     add.flush()?;
-    ledger.end_answers(number, &version)?;
+    ledger.end_answers(number, version)?;
     Ok(number)
 }
 

@@ -38,7 +38,7 @@ pub use exposure_cache::CachedExposure;
 use image::image;
 pub use job::{JobDb, LeaderOutcome};
 use journal::Journal;
-pub use ledger::{IndexedAnswer, Job, JobState, Ledger, service_identity};
+pub use ledger::{IndexedAnswer, IndexedJob, Job, JobState, Ledger, service_identity};
 pub use lock::{Lock, LockWait};
 use open::{AddedColumn, Tables, broken, damaged, open_db};
 pub use orphans::Orphan;

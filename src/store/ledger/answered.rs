@@ -49,12 +49,22 @@ impl Ledger {
         self.unsynced(|| {
             self.run(|db| {
                 db.execute("DELETE FROM answered_job WHERE job = ?1", [job])?;
-                // Entries of this job so far, and of jobs that `clean` has removed.
-                db.execute("DELETE FROM answered WHERE job NOT IN (SELECT number FROM answered_job)", [])?;
                 db.execute("INSERT INTO answered_job (job, version) VALUES (?1, '')", [job])?;
                 Ok(db.last_insert_rowid())
             })
         })
+    }
+
+    /// Removes the answers of jobs that were read anew or that `clean` has removed. That reads the whole index, and locks it only
+    /// if there are some.
+    pub fn purge_answers(&self) -> Result<()> {
+        const GONE: &str = "FROM answered WHERE job NOT IN (SELECT number FROM answered_job)";
+        let some: bool =
+            self.run(|db| db.query_row(&format!("SELECT EXISTS (SELECT 1 {GONE})"), [], |row| row.get(0)))?;
+        if !some {
+            return Ok(());
+        }
+        self.unsynced(|| self.run(|db| db.execute(&format!("DELETE {GONE}"), []).map(drop)))
     }
 
     /// Adds answers of the job with this number. Of several rows with one request, the first stays.
@@ -82,7 +92,7 @@ impl Ledger {
         })
     }
 
-    /// The answers to requests with this hash, with the numbers of their jobs, the latest job first.
+    /// The answers to requests with this hash, also of jobs that the index has no more, with the numbers of their jobs, the latest job first.
     pub fn find_answers(&self, hash: [u8; 16]) -> Result<Vec<(i64, IndexedAnswer)>> {
         self.run(|db| {
             let found = "SELECT job, row, \"check\" FROM answered WHERE hash = ?1 ORDER BY job DESC";
@@ -142,6 +152,8 @@ mod tests {
         // What is read anew takes the place of what was there.
         let again = add(&first, 9);
         assert!(again > two);
+        assert_eq!(ledger.find_answers([7; 16]).unwrap().len(), 3);
+        ledger.purge_answers().unwrap();
         assert_eq!(ledger.find_answers([7; 16]).unwrap(), [(again, answer(9))]);
     }
 }

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use super::{AddedColumn, Journal, Tables, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
-pub use answered::IndexedAnswer;
+pub use answered::{IndexedAnswer, IndexedJob};
 use entry::{COLUMNS, nanos, read};
 pub use entry::{Job, JobState, service_identity};
 

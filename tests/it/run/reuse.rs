@@ -55,6 +55,26 @@ fn answers_of_earlier_jobs_are_not_paid_again() {
 }
 
 #[test]
+fn answers_of_an_edited_and_resumed_job_are_found() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let write = |name: &str, questions: &[u32]| {
+        home.write(name, questions.iter().map(|n| line(*n)).collect::<String>());
+    };
+    write("a.jsonl", &[1, 2, 3, 4]);
+    run(&home, &server, &["a.jsonl"]).code(0);
+    write("b.jsonl", &[1, 5]);
+    run(&home, &server, &["b.jsonl", "--reuse"]).code(0);
+    // One row at the top is new, and the last one is gone: the counts stay.
+    write("a.jsonl", &[6, 1, 2, 3]);
+    run(&home, &server, &["a.jsonl", "--resume"]).code(0);
+    assert_eq!(server.bill(), 6);
+    write("c.jsonl", &[2, 3, 6]);
+    run(&home, &server, &["c.jsonl", "--reuse"]).code(0);
+    answered(&home, &[2, 3, 6], 3);
+    assert_eq!(server.bill(), 6);
+}
+
+#[test]
 fn only_good_answers_that_pass_the_rules_are_taken() {
     let (home, server) = (Home::new(), Server::start(&["--fault", "status=422,contains=question 2,times=1"]));
     home.write("a.jsonl", (1..=4).map(|n| line(n).replace("900", "16")).collect::<String>());
