@@ -1,7 +1,7 @@
 //! Rows whose request an earlier row makes, found among millions in a few bytes a row.
 //!
 //! The first pass keeps 44 bits of each request's key, as for ids. Where bits come twice, a second pass compares whole
-//! keys. The first row of a key is its *leader*, the others are its *followers*. Two bits a row tell them apart, and the
+//! keys. The first row of a key is its *leader*, the others are its *followers*. One bit a row tells them apart, and the
 //! leader of each follower is in a file without a name.
 
 use std::collections::HashMap;
@@ -27,7 +27,6 @@ use crate::text;
 #[derive(Debug, Default)]
 pub struct Repeats {
     followers: RowSet,
-    leaders: RowSet,
     /// The leader of each follower, in their order. `None`: there are none, or they are not wanted.
     file: Option<File>,
     /// The requests of followers, which need not be sent.
@@ -94,7 +93,6 @@ impl RepeatSearch<'_> {
                 if let Some(out) = &mut out {
                     out.write_all(&leader.to_le_bytes()).map_err(unwritable)?;
                 }
-                repeats.leaders.insert(leader);
                 repeats.followers.insert(twin.row);
                 repeats.sampled += u64::from(twin.sampled);
                 repeats.saved.add(&twin.model, &twin.stats, self.inspector.form());
@@ -134,11 +132,6 @@ impl Repeats {
     /// Tests whether an earlier row makes the same request.
     pub fn is_follower(&self, row: u64) -> bool {
         self.followers.contains(row)
-    }
-
-    /// Tests whether a later row makes the same request, and no earlier one does.
-    pub fn is_leader(&self, row: u64) -> bool {
-        self.leaders.contains(row)
     }
 
     /// A warning, if repeats may be meant as samples.

@@ -50,7 +50,7 @@ pub(super) struct Consumer<'a, 'ctx> {
     /// The way back to the engine.
     pub shared: Arc<Shared>,
     /// Rows that get the outcome of an earlier one.
-    pub fan_out: FanOut<'a>,
+    pub fan_out: FanOut,
 }
 
 /// The parts of a consumer that the end of the run needs.

@@ -234,7 +234,7 @@ impl ActiveRun<'_> {
             entry,
             reservation: None,
             shared,
-            fan_out: FanOut::new(self.start.repeats()),
+            fan_out: FanOut::default(),
         }
     }
 

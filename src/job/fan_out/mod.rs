@@ -1,10 +1,11 @@
-//! Gives leaders' outcomes to their followers, once they are on the disk.
+//! Gives leaders' outcomes to their followers, once they are on the disk. A group serves as many leaders as fit: each commit
+//! costs the same, and many leaders have a single follower.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::check::repeats::Repeats;
 use crate::error::Result;
 use crate::outcome::{Follower, Outcome};
+use crate::row_set::RowSet;
 use crate::store::{JobDb, LeaderOutcome};
 
 /// Waiting followers that are written in one group.
@@ -14,11 +15,13 @@ const KEPT: usize = 1024;
 const KEPT_BYTES: usize = 8 << 20;
 
 /// The followers of a run.
-pub(super) struct FanOut<'a> {
-    repeats: Option<&'a Repeats>,
+#[derive(Default)]
+pub(super) struct FanOut {
     /// Followers that arrived in this round.
     arrived: Vec<Follower>,
-    /// Leaders that have an outcome, and whose followers may wait.
+    /// Leaders for which followers were put into the database.
+    awaited: RowSet,
+    /// Leaders that have an outcome, and whose followers wait.
     ready: VecDeque<u64>,
     /// Outcomes of leaders.
     kept: HashMap<u64, LeaderOutcome>,
@@ -32,12 +35,7 @@ pub(super) struct WrittenFollower {
     pub whole: bool,
 }
 
-impl<'a> FanOut<'a> {
-    /// For a run with these repeats. `None`: it sends every row.
-    pub fn new(repeats: Option<&'a Repeats>) -> Self {
-        Self { repeats, arrived: Vec::new(), ready: VecDeque::new(), kept: HashMap::new(), bytes: 0 }
-    }
-
+impl FanOut {
     /// Takes a follower that has arrived.
     pub fn arrive(&mut self, follower: Follower) {
         self.arrived.push(follower);
@@ -45,7 +43,7 @@ impl<'a> FanOut<'a> {
 
     /// Notes that a row has a committed outcome.
     pub fn answered(&mut self, row: u64) {
-        if self.repeats.is_some_and(|repeats| repeats.is_leader(row)) {
+        if self.awaited.contains(row) {
             self.ready.push_back(row);
         }
     }
@@ -62,12 +60,20 @@ impl<'a> FanOut<'a> {
         let waiting: Vec<Follower> = followers.extract_if(.., |follower| !done(follower.leader)).collect();
         if !waiting.is_empty() {
             db.put_waiting(&waiting)?;
+            for follower in &waiting {
+                self.awaited.insert(follower.leader);
+            }
         }
-        if let Some(leader) = self.ready.front() {
-            let waited = db.take_waiting(*leader, GROUP)?;
-            if waited.len() < GROUP as usize {
+        let mut room = GROUP;
+        while room > 0
+            && let Some(leader) = self.ready.front()
+        {
+            let waited = db.take_waiting(*leader, room)?;
+            let left = room.saturating_sub(waited.len() as u32);
+            if left > 0 {
                 self.ready.pop_front();
             }
+            room = left;
             followers.extend(waited);
         }
         let mut bytes = 0;
@@ -99,3 +105,6 @@ impl<'a> FanOut<'a> {
         db.put_follower(&self.kept[&leader], follower)
     }
 }
+
+#[cfg(test)]
+mod tests;
