@@ -131,7 +131,7 @@ fn tonights_input_survives_a_batch_of_last_night() {
 fn night_that_loses_the_server_resumes_when_started_again() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=5));
-    let first = server(&home, "1s", &[]);
+    let first = server(&home, "1s", &["--listen", &Server::own_address()]);
     let (url, address) = (first.url.clone(), first.address());
     let mut command = night(&home, &url, "in.jsonl");
     command.env("NIGHTLY_TIMEOUT", "3s");

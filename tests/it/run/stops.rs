@@ -1,6 +1,5 @@
 //! Reasons to stop a run before its end: the key, money, time, an unreachable service, a disk, another run.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::support::{Home, MODEL, Server, answered, codes, prompts, until};
@@ -66,8 +65,8 @@ fn deadline_does_not_wait_for_a_hanging_peer_directory() {
 #[test]
 fn unreachable_service_is_given_up_with_75() {
     let home = Home::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let base = format!("http://127.0.0.1:{port}/v1");
+    let address = Server::free_address();
+    let base = format!("http://{address}/v1");
     home.write("in.jsonl", prompts(1..=5));
     let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--give-up-after", "2s"];
     let started = Instant::now();
@@ -79,7 +78,7 @@ fn unreachable_service_is_given_up_with_75() {
     let jobs: serde_json::Value = serde_json::from_str(&home.llbatch(&["status", "--json"]).code(0).stdout).unwrap();
     assert_eq!(jobs["jobs"][0]["state"], "interrupted");
     // The service comes back at the same place.
-    let _server = Server::start(&["--listen", &format!("127.0.0.1:{port}")]);
+    let _server = Server::start(&["--listen", &address]);
     home.finish(home.run_command(&base, &args)).code(0);
     answered(&home.read("out.jsonl"), 1..=5);
 }
@@ -88,14 +87,14 @@ fn unreachable_service_is_given_up_with_75() {
 fn outage_costs_no_row_its_tries() {
     for (rows, args) in [(1, &["--retries", "0"][..]), (2, &[]), (3, &["--concurrency", "1"]), (6, &[])] {
         let home = Home::new();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let base = format!("http://127.0.0.1:{port}/v1");
+        let address = Server::free_address();
+        let base = format!("http://{address}/v1");
         home.write("in.jsonl", prompts(1..=rows));
         let args = [&["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"], args].concat();
         let run = home.start(home.run_command(&base, &args));
         until("the warning", || run.stderr().contains("the service is unreachable"));
         assert!(run.stderr().contains("Connection refused"), "{}", run.stderr());
-        let _server = Server::start(&["--listen", &format!("127.0.0.1:{port}")]);
+        let _server = Server::start(&["--listen", &address]);
         run.wait().code(0);
         answered(&home.read("out.jsonl"), 1..=rows);
         let http = &home.json("s.json")["http"];
@@ -106,10 +105,10 @@ fn outage_costs_no_row_its_tries() {
 #[test]
 fn retry_in_real_time_waits_for_an_outage_too() {
     let home = Home::new();
-    let server = Server::start(&["--fault", "status=500,times=2"]);
+    let address = Server::free_address();
+    let server = Server::start(&["--listen", &address, "--fault", "status=500,times=2"]);
     home.write("in.jsonl", prompts(1..=2));
     home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--retries", "0"]).code(3);
-    let address = server.url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
     let url = server.url.clone();
     drop(server);
     let retry = home.start(home.command_at(&url, &["retry", "last", "--via", "realtime", "--retries", "0"]));

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
+use super::fault::own_address;
 use super::{Home, signal, until};
 
 /// A server; it ends when dropped.
@@ -43,10 +44,14 @@ impl Server {
         Self::start(&all)
     }
 
-    /// An address that no other server gets, so that a server can restart on it: all of 127/8 is loopback.
+    /// An address that no other server gets, so that a server can restart on it.
     pub fn own_address() -> String {
-        let part = || fastrand::u8(1..=254);
-        format!("127.{}.{}.{}:0", part(), part(), part())
+        own_address()
+    }
+
+    /// The same, with a port: for a test that names the address before a server is there.
+    pub fn free_address() -> String {
+        TcpListener::bind(Self::own_address()).unwrap().local_addr().unwrap().to_string()
     }
 
     /// All batches, oldest first: `id`, `input_file_id`, `rows`, `status`.

@@ -68,15 +68,21 @@ struct Shared {
     away: Mutex<Option<Duration>>,
 }
 
+/// An address that no other server gets, so that a server can restart on it: all of 127/8 is loopback.
+pub fn own_address() -> String {
+    let part = || fastrand::u8(1..=254);
+    format!("127.{}.{}.{}:0", part(), part(), part())
+}
+
 impl FaultServer {
     /// Answers chat completions, each as `script` says.
     pub fn start(script: impl Fn(&Asked<'_>) -> Fault + Send + Sync + 'static) -> Self {
-        Self::serving("127.0.0.1:0", Source::Oracle, script).unwrap()
+        Self::serving(&own_address(), Source::Oracle, script).unwrap()
     }
 
     /// Stands before the server at `HOST:PORT`.
     pub fn before(upstream: &str, script: impl Fn(&Asked<'_>) -> Fault + Send + Sync + 'static) -> Self {
-        Self::serving("127.0.0.1:0", Source::Upstream(upstream.to_owned()), script).unwrap()
+        Self::serving(&own_address(), Source::Upstream(upstream.to_owned()), script).unwrap()
     }
 
     /// The same, listening on `address`.
