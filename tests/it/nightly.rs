@@ -186,7 +186,7 @@ fn full_queue_is_waited_for_and_keeps_the_discount() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=3));
     home.write("other.jsonl", prompts(9..=9));
-    let server = server(&home, "1s", &["--batch-queue", "1"]);
+    let server = server(&home, "5s", &["--batch-queue", "1"]);
     home.at(&server.url, &["submit", "other.jsonl"]).code(0);
     home.finish(night(&home, &server.url, "in.jsonl"))
         .code(0)

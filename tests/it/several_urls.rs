@@ -234,3 +234,19 @@ fn rows_sent_one_after_the_other_take_turns() {
     home.llbatch(&run_args(&["--concurrency", "1"])).code(0);
     assert_eq!([0, 1].map(|at: usize| servers[at].counts().requests), [5, 5]);
 }
+
+#[test]
+fn streams_of_a_server_that_dies_go_to_the_others() {
+    let dies = FaultServer::start(|asked| match asked.number {
+        3 => Fault::Away(Duration::from_hours(1)),
+        _ => Fault::None,
+    });
+    let lives = Server::start(&[]);
+    let home = home_with(&[&dies.url, &lives.url], KEY);
+    home.write("in.jsonl", prompts(1..=40));
+    home.llbatch(&run_args(&["--stream", "--concurrency", "4"])).code(0);
+    answered(&home.read("out.jsonl"), 1..=40);
+    let urls = by_url(&home.json("sum.json"));
+    assert!(urls[&lives.url].0 >= 34, "{urls:?}");
+    assert!(home.json("sum.json")["first_token_ms"]["p50"].is_u64(), "streams were asked for");
+}

@@ -57,7 +57,7 @@ fn batch_that_meets_a_full_queue_is_made_again_from_the_same_file() {
 fn wait_and_fetch_make_a_refused_batch_again() {
     for command in ["wait", "fetch"] {
         let home = Home::new();
-        let server = full_queue(&home, "700ms");
+        let server = full_queue(&home, "4s");
         let id = submit(&home, &server, &["in.jsonl"]);
         home.at(&server.url, &["status", &id]).code(0);
         assert_eq!(status(&home, &server, &[&id])["jobs"][0]["batches"][0]["status"], "POSTPONED");

@@ -153,7 +153,7 @@ fn a_wait_for_another_command_at_the_deadline_can_be_interrupted() {
     let server = Server::quick(&["--batch-run", "1h", "--fault", "status=400,on=batch,times=always"]);
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=2));
-    let args = ["submit", "in.jsonl", "--wait", "--deadline", "1s", "--rescue", "--max-cost", "1", "-o", "out.jsonl"];
+    let args = ["submit", "in.jsonl", "--wait", "--deadline", "6s", "--rescue", "--max-cost", "1", "-o", "out.jsonl"];
     let run = home.start(home.command_at(&server.url, &[&args[..], &["--poll", "50ms"]].concat()));
     until("the first look", || server.count("/v1/batches/{id}", 400) > 0);
     let job = run.stderr();

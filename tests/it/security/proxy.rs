@@ -181,3 +181,24 @@ fn loopback_is_reached_without_a_proxy() {
     home.finish(command).code(0);
     assert_eq!(proxy.connections(), 0, "prompts went to the proxy");
 }
+
+#[test]
+fn several_urls_behind_one_proxy_share_the_rows() {
+    let (home, service) = (Home::new(), secure("good"));
+    let proxy = Proxy::start(service.address(), None);
+    let urls = [SERVICE, "https://api.llbatch.test:8443/v1"];
+    home.config(format!("[services.pool]\nbase_url = {urls:?}\napi_key_env = \"TOGETHER_API_KEY\"\n"));
+    home.write("in.jsonl", prompts(1..=8));
+    let mut run = home.command(&["run", "in.jsonl", "--service", "pool", "-o", "out.jsonl", "--summary", "s.json"]);
+    run.env("SSL_CERT_FILE", pem("ca")).env("HTTPS_PROXY", proxy.url());
+    home.finish(run).code(0);
+    assert_eq!(codes(&home.read("out.jsonl")).iter().filter(|(_, code)| code == "ok").count(), 8);
+    let summary = home.json("s.json");
+    for (url, port) in urls.iter().zip([443, 8443]) {
+        let mut shares = summary["urls"].as_array().unwrap().iter();
+        assert!(shares.any(|share| share["url"] == *url && share["rows"].as_u64() > Some(0)), "{summary}");
+        let line = format!("CONNECT api.llbatch.test:{port} HTTP/1.1\r\n");
+        assert!(proxy.heads().iter().any(|head| head.starts_with(&line)), "{:?}", proxy.heads());
+    }
+    keeps_its_secrets(&home);
+}

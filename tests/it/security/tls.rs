@@ -143,3 +143,16 @@ fn no_setting_turns_certificate_checks_off() {
     let help = Home::new().llbatch(&["run", "--help"]).code(0).stdout.to_ascii_lowercase();
     assert!(!help.contains("insecure") && !help.contains("no-verify"), "{help}");
 }
+
+#[test]
+fn unverified_server_among_several_is_sent_nothing() {
+    let (home, good, bad) = (Home::new(), secure("good"), secure("self-signed"));
+    let urls = [&good.url, &bad.url];
+    home.config(format!("[services.pool]\nbase_url = {urls:?}\napi_key_env = \"TOGETHER_API_KEY\"\n"));
+    home.write("in.jsonl", prompts(1..=8));
+    let mut run = home.command(&["run", "in.jsonl", "--service", "pool", "-o", "out.jsonl"]);
+    run.env("SSL_CERT_FILE", pem("ca"));
+    home.finish(run).code(0);
+    assert_eq!(codes(&home.read("out.jsonl")).iter().filter(|(_, code)| code == "ok").count(), 8);
+    assert_eq!((good.requests().len(), bad.requests().len()), (8, 0));
+}
