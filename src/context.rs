@@ -2,6 +2,7 @@
 
 use crate::error::Exit;
 use crate::settings::{Origin, Settings};
+use crate::telling::Telling;
 use crate::ui::Ui;
 
 /// The context of a command.
@@ -13,6 +14,8 @@ pub struct Ctx {
     pub ui: Ui,
     /// `--json`: print one document on stdout instead of text.
     pub json: bool,
+    /// The way to tell others how the command goes and ends.
+    pub telling: Telling,
     /// Ends the process at once, after a second signal.
     pub leave: fn(Exit) -> !,
     /// The command line as the user typed it, to repeat in hints.

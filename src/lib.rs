@@ -41,7 +41,8 @@
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, rules, outcome, store, deadline |
 //! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price |
 //! | [`ui`] | talk on stderr, data on stdout, progress | price |
-//! | [`context`] | what every command is given: settings, ui, the form of its output | settings, ui |
+//! | [`telling`] | progress and end of a command, told to others: a file of metrics | `atomic_file`, outcome, price, summary, ui |
+//! | [`context`] | what every command is given: settings, ui, telling, the form of its output | settings, telling, ui |
 //! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, `row_set`, store, tokens, ui |
 //! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, outcome, price, request, `row_set`, tokens |
 //! | [`money`] | what work has cost and may still cost: budgets, reservations, exposure | context, input, outcome, price, realtime, request, `row_set`, store, summary, tokens |
@@ -124,6 +125,7 @@ mod settings;
 mod split;
 mod store;
 mod summary;
+mod telling;
 mod text;
 mod tokens;
 mod ui;

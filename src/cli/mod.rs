@@ -36,12 +36,13 @@ use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
-use self::args::InputArgs;
+use self::args::{InputArgs, TellArgs};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::Ended;
 use crate::job::jobs_service;
 use crate::settings::{Flags, JobsService, Settings};
+use crate::telling::Telling;
 use crate::text;
 use crate::ui::{AutoSwitch, Ui, UiOptions};
 
@@ -192,6 +193,17 @@ impl Command {
         if let Self::Run(args) = self { args.needs_input() } else { true }
     }
 
+    /// The flags of a command that tells others how it goes and ends. A command that sends nothing tells nobody.
+    const fn tell(&self) -> Option<&TellArgs> {
+        match self {
+            Self::Run(args) => args.tell(),
+            Self::Submit(args) => args.tell(),
+            Self::Wait(args) => Some(&args.tell),
+            Self::Retry(args) => args.tell(),
+            _ => None,
+        }
+    }
+
     /// The jobs whose own service the command uses; none for recent jobs. `None`: the command has a service of its own.
     fn jobs(&self) -> Option<&[String]> {
         match self {
@@ -226,7 +238,9 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
         json: global.json,
     });
     trace(global.verbose, &ui);
-    let exit = dispatch(cli, ui.clone(), &env, argv, leave).unwrap_or_else(|error| {
+    let telling = Telling::default();
+    let output = Output { ui: ui.clone(), telling: telling.clone() };
+    let exit = dispatch(cli, output, &env, argv, leave).unwrap_or_else(|error| {
         ui.end();
         if error.exit != Exit::ClosedPipe {
             ui.error(&error);
@@ -234,12 +248,19 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
         error.exit
     });
     failure::tell(exit, &ui);
+    telling.finish(exit, &ui);
     exit
+}
+
+/// The ways by which a command speaks.
+struct Output {
+    ui: Ui,
+    telling: Telling,
 }
 
 fn dispatch(
     cli: Cli,
-    ui: Ui,
+    Output { ui, telling }: Output,
     env: &dyn Fn(&str) -> Option<String>,
     argv: &[OsString],
     leave: fn(Exit) -> !,
@@ -279,7 +300,7 @@ fn dispatch(
     })?;
     sandbox::learn_dialect(&mut settings);
     let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-    let mut ctx = Ctx { settings, ui, json: global.json, leave, argv };
+    let mut ctx = Ctx { settings, ui, json: global.json, telling, leave, argv };
     crate::job::outlive_file_limit();
     if cli.command.names_jobs() {
         // The command itself says what is wrong with the state directory, if it needs one.
@@ -303,6 +324,9 @@ fn dispatch(
 }
 
 fn execute(command: Command, ctx: &Ctx) -> Result<Exit> {
+    if let Some(tell) = command.tell() {
+        ctx.telling.begin(tell.resolve()?, &ctx.ui);
+    }
     match command {
         Command::Run(args) => run::run(*args, ctx),
         Command::Check(args) => check::run(&args, ctx),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::{CostArgs, LockArgs, SpeedArgs};
+use super::args::{CostArgs, LockArgs, SpeedArgs, TellArgs};
 use super::service::connect_later;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
@@ -40,12 +40,19 @@ pub struct RetryArgs {
     cost: CostArgs,
     #[command(flatten)]
     speed: SpeedArgs,
+    #[command(flatten)]
+    tell: TellArgs,
 }
 
 impl RetryArgs {
     /// The job that the command names.
     pub(super) const fn jobs(&self) -> &[String] {
         std::slice::from_ref(&self.job)
+    }
+
+    /// The flags for telling others, of a command that sends something.
+    pub(super) const fn tell(&self) -> Option<&TellArgs> {
+        if self.dry_run { None } else { Some(&self.tell) }
     }
 }
 

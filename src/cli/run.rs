@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, deadline};
+use super::args::{CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, TagArgs, TellArgs, deadline};
 use super::check::DryRun;
 use super::service::connect_later;
 use super::{preview, print_summary};
@@ -46,6 +46,8 @@ pub struct RunArgs {
     /// Name of the job, for `status` and --resume
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    tags: TagArgs,
     /// Reuse the answers of the last job of this command or content, or of JOB, and send only the other rows; without one, start anew
     #[arg(long, value_name = "JOB", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     resume: Option<String>,
@@ -54,6 +56,8 @@ pub struct RunArgs {
     fresh: bool,
     #[command(flatten)]
     lock: LockArgs,
+    #[command(flatten)]
+    tell: TellArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -68,6 +72,11 @@ impl RunArgs {
     /// The inputs.
     pub(super) const fn input(&mut self) -> &mut InputArgs {
         &mut self.input
+    }
+
+    /// The flags for telling others, of a command that sends something.
+    pub(super) const fn tell(&self) -> Option<&TellArgs> {
+        if self.dry || self.input.preview.is_some() { None } else { Some(&self.tell) }
     }
 
     /// Returns true unless the command goes on with the inputs of a job.
@@ -114,6 +123,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         start,
         problems: args.input.problems(),
         name: args.name,
+        tags: args.tags.resolve()?,
         limit: args.cost.limit(args.input.shard),
         wait: args.lock.wait(deadline),
         once: args.once.resolve()?,

@@ -9,7 +9,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::price::{Nanos, Spelling};
 use crate::settings;
-use crate::store::{DayLine, Ledger};
+use crate::store::{DayLine, Ledger, TagLine};
 use crate::text::{self, Align, Grid};
 
 #[derive(Serialize)]
@@ -17,6 +17,8 @@ struct SpendingDocument {
     version: u8,
     since: String,
     days: Vec<Line>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<Vec<TaggedLine>>,
     /// The known part of the cost.
     usd: Nanos,
     /// Cost of jobs that run now or were killed. It counts on the day on which they end.
@@ -33,9 +35,33 @@ struct Line {
     usd: Option<Nanos>,
 }
 
+/// The cost of the jobs with one tag; without a name, of those that have none.
+#[derive(Serialize)]
+struct TaggedLine {
+    tag: Option<String>,
+    value: Option<String>,
+    jobs: u64,
+    rows: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    usd: Option<Nanos>,
+}
+
+/// The form of `status --cost`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SpendingView<'a> {
+    /// `--since`
+    pub since: Option<&'a str>,
+    /// `--by tag`
+    pub by_tag: bool,
+    /// `--csv`
+    pub csv: bool,
+}
+
 /// Shows the costs.
-pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -> Result<Exit> {
-    let span = settings::long_duration(since.unwrap_or("30d")).map_err(|e| Error::usage(format!("--since: {e}")))?;
+pub(super) fn show(view: SpendingView<'_>, ledger: &Ledger, ctx: &Ctx) -> Result<Exit> {
+    let span =
+        settings::long_duration(view.since.unwrap_or("30d")).map_err(|e| Error::usage(format!("--since: {e}")))?;
     let now = jiff::Zoned::now();
     let past = jiff::SignedDuration::try_from(span).map_err(|_| Error::usage("--since: too long ago"))?;
     let since = now.checked_sub(past).map_err(|_| Error::usage("--since: too long ago"))?;
@@ -43,25 +69,68 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
     let days: Vec<Line> = ledger.spending(&day, ctx.settings.sandbox)?.into_iter().map(line).collect();
     let usd = days.iter().filter_map(|line| line.usd).sum();
     let unrecorded_usd = ledger.unrecorded(since.timestamp().as_millisecond(), ctx.settings.sandbox)?;
+    let tags = if view.by_tag {
+        Some(ledger.spending_by_tag(&day, ctx.settings.sandbox)?.into_iter().map(tagged).collect::<Vec<_>>())
+    } else {
+        None
+    };
     if ctx.json {
-        print_json(&SpendingDocument { version: 1, since: day, days, usd, unrecorded_usd }, ctx)?;
+        print_json(&SpendingDocument { version: 1, since: day, days, tags, usd, unrecorded_usd }, ctx)?;
         return Ok(Exit::Ok);
     }
-    if csv {
-        let mut text = "day,model,rows,prompt_tokens,completion_tokens,usd\n".to_owned();
-        for line in &days {
-            let usd = line.usd.map_or_else(String::new, |usd| usd.to_string());
-            let Line { day, rows, prompt_tokens, completion_tokens, .. } = line;
-            let model = cell(&line.model);
-            let _ = writeln!(text, "{day},{model},{rows},{prompt_tokens},{completion_tokens},{usd}");
-        }
-        print_text(&text, ctx)?;
+    if view.csv {
+        print_text(&tags.as_deref().map_or_else(|| days_csv(&days), tags_csv), ctx)?;
         return Ok(Exit::Ok);
     }
     if days.is_empty() && unrecorded_usd == Nanos::ZERO {
         ctx.ui.note(&format!("nothing was spent since {day}"));
         return Ok(Exit::Ok);
     }
+    let amounts = match &tags {
+        Some(tags) => tags.iter().filter_map(|line| line.usd).collect::<Vec<_>>(),
+        None => days.iter().filter_map(|line| line.usd).collect(),
+    };
+    let spelling = Spelling::of(amounts.into_iter().chain([usd, unrecorded_usd]));
+    print_table(
+        &tags.as_deref().map_or_else(|| days_table(&days, &spelling), |tags| tags_table(tags, &spelling)),
+        ctx,
+    )?;
+    let mut text = String::new();
+    let _ = writeln!(text, "\n{} since {day}", spelling.show(usd));
+    if unrecorded_usd > Nanos::ZERO {
+        let _ = writeln!(text, "and {} by jobs that have not ended", spelling.show(unrecorded_usd));
+    }
+    print_text(&text, ctx)?;
+    if tags.is_some_and(|tags| tags.iter().map(|line| line.usd.unwrap_or_default()).sum::<Nanos>() > usd) {
+        ctx.ui.note("a job with several tags counts for each of them");
+    }
+    Ok(Exit::Ok)
+}
+
+fn days_csv(days: &[Line]) -> String {
+    let mut text = "day,model,rows,prompt_tokens,completion_tokens,usd\n".to_owned();
+    for Line { day, model, rows, prompt_tokens, completion_tokens, usd } in days {
+        let (model, usd) = (cell(model), amount(*usd));
+        let _ = writeln!(text, "{day},{model},{rows},{prompt_tokens},{completion_tokens},{usd}");
+    }
+    text
+}
+
+fn tags_csv(tags: &[TaggedLine]) -> String {
+    let mut text = "tag,value,jobs,rows,prompt_tokens,completion_tokens,usd\n".to_owned();
+    for TaggedLine { tag, value, jobs, rows, prompt_tokens, completion_tokens, usd } in tags {
+        let [tag, value] = [tag, value].map(|text| cell(text.as_deref().unwrap_or_default()));
+        let usd = amount(*usd);
+        let _ = writeln!(text, "{tag},{value},{jobs},{rows},{prompt_tokens},{completion_tokens},{usd}");
+    }
+    text
+}
+
+fn amount(usd: Option<Nanos>) -> String {
+    usd.map_or_else(String::new, |usd| usd.to_string())
+}
+
+fn days_table(days: &[Line], spelling: &Spelling) -> Grid {
     let mut table = Grid::new([
         ("DAY", Align::Left),
         ("ROWS", Align::Right),
@@ -69,7 +138,6 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
         ("COST", Align::Right),
         ("MODEL", Align::Left),
     ]);
-    let spelling = Spelling::of(days.iter().filter_map(|line| line.usd).chain([unrecorded_usd]));
     let amounts: Vec<Nanos> = days.iter().map(|line| line.usd.unwrap_or_default()).collect();
     for (line, shown) in days.iter().zip(spelling.parts(&amounts)) {
         table.row([
@@ -80,14 +148,28 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
             line.model.clone(),
         ]);
     }
-    print_table(&table, ctx)?;
-    let mut text = String::new();
-    let _ = writeln!(text, "\n{} since {day}", spelling.show(usd));
-    if unrecorded_usd > Nanos::ZERO {
-        let _ = writeln!(text, "and {} by jobs that have not ended", spelling.show(unrecorded_usd));
+    table
+}
+
+fn tags_table(tags: &[TaggedLine], spelling: &Spelling) -> Grid {
+    let mut table = Grid::new([
+        ("TAG", Align::Left),
+        ("JOBS", Align::Right),
+        ("ROWS", Align::Right),
+        ("TOKENS", Align::Right),
+        ("COST", Align::Right),
+    ]);
+    for line in tags {
+        let tag = line.tag.as_ref().zip(line.value.as_ref());
+        table.row([
+            tag.map_or_else(|| "(no tag)".to_owned(), |(tag, value)| format!("{tag}={value}")),
+            text::count(line.jobs),
+            text::count(line.rows),
+            text::count(line.prompt_tokens + line.completion_tokens),
+            line.usd.map_or_else(|| "?".to_owned(), |usd| spelling.show(usd)),
+        ]);
     }
-    print_text(&text, ctx)?;
-    Ok(Exit::Ok)
+    table
 }
 
 /// Quotes a cell as RFC 4180 requires. Names of models come from the input and may hold any character.
@@ -103,5 +185,18 @@ fn line(line: DayLine) -> Line {
         prompt_tokens: line.spent.prompt,
         completion_tokens: line.spent.completion,
         usd: line.spent.paid,
+    }
+}
+
+fn tagged(line: TagLine) -> TaggedLine {
+    let (tag, value) = line.tag.unzip();
+    TaggedLine {
+        tag,
+        value,
+        jobs: line.jobs,
+        rows: line.rows,
+        prompt_tokens: line.prompt,
+        completion_tokens: line.completion,
+        usd: line.paid,
     }
 }

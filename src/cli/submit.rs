@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, WaitingArgs, deadline};
+use super::args::{
+    CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, TagArgs, TellArgs, WaitingArgs, deadline,
+};
 use super::check::DryRun;
 use super::service::connect_later;
 use super::{preview, print_json, print_summary, print_text, status};
@@ -56,6 +58,8 @@ pub struct SubmitArgs {
     /// Name of the job, for other commands
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    tags: TagArgs,
     /// Start a second job even if the same content was submitted before, and pay again
     #[arg(long)]
     again: bool,
@@ -67,6 +71,8 @@ pub struct SubmitArgs {
     require_discount: bool,
     #[command(flatten)]
     lock: LockArgs,
+    #[command(flatten)]
+    tell: TellArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -104,6 +110,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         input,
         problems: args.input.problems(),
         name: args.name.clone(),
+        tags: args.tags.resolve()?,
         again: args.again,
         resume: args.resume.clone(),
         once: args.once.resolve()?,
@@ -129,6 +136,11 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
 }
 
 impl SubmitArgs {
+    /// The flags for telling others, of a command that sends something.
+    pub(super) const fn tell(&self) -> Option<&TellArgs> {
+        if self.dry_run || self.input.preview.is_some() { None } else { Some(&self.tell) }
+    }
+
     /// Refuses conflicting flags. `wait`: the command delivers the results.
     fn checked(&self, wait: bool) -> Result<()> {
         self.input.stdin()?;
@@ -138,6 +150,11 @@ impl SubmitArgs {
         if !wait && (self.results.is_given() || self.waiting.is_given()) {
             return Err(Error::usage("-o, --timeout and the other flags about results and waiting need --wait")
                 .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
+        }
+        if !wait && self.tell.is_given() {
+            return Err(
+                Error::usage("--metrics needs --wait").hint("without it, `llbatch wait last` takes the same flag")
+            );
         }
         self.input.batch_endpoint()?;
         Ok(())

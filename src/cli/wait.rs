@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::WaitingArgs;
+use super::args::{TellArgs, WaitingArgs};
 use super::service::connect_later;
 use super::status;
 use crate::context::Ctx;
@@ -25,6 +25,8 @@ pub struct WaitArgs {
     jobs: Vec<String>,
     #[command(flatten)]
     waiting: WaitingArgs,
+    #[command(flatten)]
+    pub(super) tell: TellArgs,
 }
 
 impl WaitArgs {

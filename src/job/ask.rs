@@ -9,7 +9,7 @@ use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
 use crate::results::Delivery;
-use crate::store::LockWait;
+use crate::store::{LockWait, Tags};
 
 /// A request to start a job or to go on with one.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Ask {
     pub problems: ProblemPolicy,
     /// `--name`
     pub name: Option<String>,
+    /// `--tag`: tags that the job gets beside those that it has.
+    pub tags: Tags,
     /// Limits of cost.
     pub limit: CostLimit,
     /// Maximum wait for the lock holder of the job.
@@ -192,6 +194,7 @@ impl RunAsk {
                 start: Start::Continue { job, flags: None },
                 problems: ProblemPolicy { skip_invalid: true, listed: 0 },
                 name: None,
+                tags: Tags::new(),
                 limit,
                 wait,
                 once: OnceAsk { dedupe: false, earlier: None },

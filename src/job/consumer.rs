@@ -128,6 +128,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
         self.advance()?;
         loop {
             self.screen.show(&self.tally, &self.shared, self.entry.job.total);
+            self.show_live(false);
             let wait = if self.fan_out.has_work() { Duration::ZERO } else { IDLE };
             let first = match events.recv_timeout(wait) {
                 Ok(event) => Some(event),
@@ -150,9 +151,16 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.update(round.draw, &mut state)?;
         }
         // The engine has ended, so no request is in flight.
+        self.show_live(true);
         self.db.release()?;
         self.db.commit(true)?;
         self.record()
+    }
+
+    fn show_live(&mut self, last: bool) {
+        if let Some(live) = &mut self.tally.live {
+            live.show(&self.shared, last);
+        }
     }
 
     /// Writes the events of a round into the open transaction.

@@ -21,6 +21,7 @@ use crate::results::{ResultFiles, SummaryFile};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Store, Transport};
 use crate::summary::{HttpCounts, JobTime, Summary};
+use crate::telling::JobMetrics;
 
 /// The context, the store and the index of a job.
 #[derive(Debug, Clone, Copy)]
@@ -205,8 +206,10 @@ impl Finish<'_> {
             // A realtime run has shown no estimate, so nothing was off.
             summary.estimate_off = learned.filter(|_| self.job.estimate.is_some());
         }
-        if let Some(http) = self.http {
-            summary.http = http;
+        match self.http {
+            Some(http) => summary.http = http,
+            // A run has shown what it counted itself, with the requests of earlier runs.
+            None => show_metrics(self.workspace.ctx, &self.job.id, accounts),
         }
         let delivered = self.delivers(&verdict, accounts).then(|| self.job.id.clone());
         Ended { summary, verdict, stopped: self.stop.is_some(), delivered, written: self.written }
@@ -295,12 +298,20 @@ pub fn record(workspace: Workspace<'_>, job: &mut Job, db: &JobDb, spec: &Spec) 
     let accounts = JobAccounts::of(workspace, db, job, spec)?;
     let rows = RowFacts::of(job.total, &accounts.accounts.totals);
     let facts = JobFacts::seen(job, rows, &accounts.batches, false);
+    show_metrics(workspace.ctx, &job.id, &accounts);
     set_state(job, facts.state(), &accounts);
     if !workspace.store.is_read_only() {
         record_entry(workspace, job, &accounts)?;
         workspace.store.open_job(&job.id)?.put_entry(job)?;
     }
     Ok(facts)
+}
+
+/// Shows the figures of a job to those who watch it.
+fn show_metrics(ctx: &Ctx, job: &str, accounts: &JobAccounts) {
+    if ctx.telling.wants_metrics() {
+        ctx.telling.show(JobMetrics::of(job, &accounts.accounts.totals).in_flight(0));
+    }
 }
 
 /// Sets the state, the counts and the cost of a job.

@@ -174,8 +174,9 @@ impl OwnedJob {
         let old = spec_of(&job)?;
         let clean = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
         // The service and the account are those of the earlier command until this one has said that they changed.
-        let Spec { content, service, account, .. } = old;
-        job.spec = Spec { service, account, content, ..source.spec.clone() }.describe()?;
+        let Spec { service, account, mut tags, content, .. } = old;
+        tags.extend(source.spec.tags.clone());
+        job.spec = Spec { service, account, tags, content, ..source.spec.clone() }.describe()?;
         let waited = waited_for.is_some_and(|waited| waited.id == job.id);
         // A job that the user names is resumed.
         job.untold &= source.named.is_none() && !waited;
@@ -220,10 +221,15 @@ impl OwnedJob {
         Ok(true)
     }
 
-    /// Says how the service and the key of the job have changed, and records in `spec` those of this command.
+    /// Says how the service and the key of the job have changed, and records in `spec` those of this command, and the tags
+    /// of the job beside its own.
     pub(super) fn record_remote(&self, spec: &mut Spec, remote: Remote<'_>, ctx: &Ctx) -> Result<()> {
         if self.resumed && self.job.succeeded + self.job.failed > 0 {
             say_changes(&self.job, &spec_of(&self.job)?, remote, "--fresh", ctx);
+        }
+        if self.resumed {
+            let own = std::mem::replace(&mut spec.tags, spec_of(&self.job)?.tags);
+            spec.tags.extend(own);
         }
         remote.account.clone_into(&mut spec.account);
         remote.name.clone_into(&mut spec.service);

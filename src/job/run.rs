@@ -13,6 +13,7 @@ use super::fan_out::FanOut;
 use super::finish::{Ended, Finish, Workspace, compares_estimates};
 use super::funds::RunFunds;
 use super::identity::key_maker;
+use super::live_metrics::LiveMetrics;
 use super::reader::Feed;
 use super::remote::Remote;
 use super::rest::Rest;
@@ -112,6 +113,7 @@ impl ActiveRun<'_> {
         let (skipped, reused, discarded) = (earlier.skipped(), Arc::clone(&earlier.done), earlier.discarded);
         let entry = JobEntry::new(self.workspace.store.ledger()?, &mut job, started);
         let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
+        consumer.tally.live = LiveMetrics::of(consumer.entry.job, &consumer.db, ctx)?;
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
         let feed = self.feed(&skipped, read.as_deref());
@@ -228,6 +230,7 @@ impl ActiveRun<'_> {
                 answered_before: earlier.answered,
                 failed_before: earlier.failed,
                 new: NewRows::default(),
+                live: None,
             },
             db: earlier.db,
             screen: Screen::new(self.progress.clone(), ctx.ui.clone(), entry.spent_before),

@@ -232,6 +232,7 @@ fn open_source(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>) -> Re
     let mut source = RunSource::open(&ask.job, remote, workspace)?;
     let SpeedOptions { auto, concurrency, .. } = ask.speed;
     source.spec.dedupe |= ask.job.once.dedupe;
+    source.spec.tags.extend(ask.job.tags.clone());
     source.spec.reuses |= ask.job.once.earlier.is_some();
     source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
     Ok(source)

@@ -14,7 +14,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{Inputs, Kept, ReadOptions, same_copy};
 use crate::request::Params;
 use crate::rules::{AnswerRules, RuleSpec};
-use crate::store::{Job, Store, service_identity};
+use crate::store::{Job, Store, Tags, service_identity};
 
 /// The record of a job's command. A later command resumes the job from it without the flags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,6 +56,9 @@ pub struct Spec {
     /// `--concurrency` at the last start of requests in real time, for the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<String>,
+    /// `--tag`
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
     /// `--dedupe`: equal requests are sent once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dedupe: bool,
@@ -97,6 +100,7 @@ impl Spec {
             stdin_hash: None,
             routes: Vec::new(),
             concurrency: None,
+            tags: Tags::new(),
             dedupe: false,
             reuses: false,
             content: None,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::live_metrics::LiveMetrics;
 use crate::error::Result;
 use crate::money::{Accounts, charge};
 use crate::outcome::Outcome;
@@ -70,6 +71,8 @@ pub(super) struct Tally {
     pub failed_before: u64,
     /// Rows and money of this run.
     pub new: NewRows,
+    /// The figures for those who watch the job.
+    pub live: Option<LiveMetrics>,
 }
 
 /// Rows and money of this run alone.
@@ -90,6 +93,9 @@ pub(super) struct NewRows {
 impl Tally {
     /// Adds a row of this run that was committed.
     pub(super) fn add_new(&mut self, outcome: &Outcome) {
+        if let Some(live) = &mut self.live {
+            live.add(outcome);
+        }
         let new = &mut self.new;
         if outcome.ok() {
             new.succeeded += 1;

@@ -114,7 +114,10 @@ impl Accounts {
             })
             .collect();
         let payer = Payer { job: &job.id, sandbox: job.is_of_sandbox() };
-        ledger.record_spending(payer, &jiff::Zoned::now().date().to_string(), &spent)
+        ledger.decide(|| {
+            ledger.record_tags(&job.id, &job.tags())?;
+            ledger.record_spending(payer, &jiff::Zoned::now().date().to_string(), &spent)
+        })
     }
 }
 

@@ -38,13 +38,13 @@ pub use exposure_cache::CachedExposure;
 use image::image;
 pub use job::{JobDb, LeaderOutcome};
 use journal::Journal;
-pub use ledger::{IndexedAnswer, IndexedJob, Job, JobState, Ledger, service_identity};
+pub use ledger::{IndexedAnswer, IndexedJob, Job, JobState, Ledger, Tags, service_identity};
 pub use lock::{Lock, LockWait};
 use open::{AddedColumn, Tables, broken, damaged, open_db};
 pub use orphans::Orphan;
 pub use presence::Presence;
 pub use reservations::{ReservationState, ReservedMoney};
-pub use spend::{DayLine, Payer, Spent};
+pub use spend::{DayLine, Payer, Spent, TagLine};
 
 /// Prefix and suffix of the names of spool files, which hold standard input until it belongs to a job.
 const SPOOL: (&str, &str) = ("input-", ".tmp");

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Ledger, damaged};
+use super::{Ledger, Tags, damaged};
 use crate::error::Result;
 use crate::price::Nanos;
 
@@ -37,6 +37,23 @@ pub struct DayLine {
     pub day: String,
     /// The cost of that day.
     pub spent: Spent,
+}
+
+/// The cost of the jobs with one tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagLine {
+    /// Name and value; `None`: the jobs have no tag.
+    pub tag: Option<(String, String)>,
+    /// Number of jobs.
+    pub jobs: u64,
+    /// Number of rows with an outcome.
+    pub rows: u64,
+    /// Tokens of requests.
+    pub prompt: u64,
+    /// Tokens of answers.
+    pub completion: u64,
+    /// The paid amount; `None`: the price is unknown.
+    pub paid: Option<Nanos>,
 }
 
 impl Ledger {
@@ -102,6 +119,50 @@ impl Ledger {
         read().map_err(|e| damaged(self.path(), &e))
     }
 
+    /// Records the tags of a job in the history.
+    pub fn record_tags(&self, job: &str, tags: &Tags) -> Result<()> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let write = || -> rusqlite::Result<()> {
+            let mut insert =
+                self.db().prepare_cached("INSERT OR REPLACE INTO tag (job, name, value) VALUES (?1, ?2, ?3)")?;
+            tags.iter().try_for_each(|(name, value)| insert.execute([job, name, value]).map(drop))
+        };
+        self.decide(|| write().map_err(|e| damaged(self.path(), &e)))
+    }
+
+    /// The history from the date `since` on, of the sandbox or of real services, by tag. A job with several tags counts for
+    /// each of them; jobs without a tag come last.
+    pub fn spending_by_tag(&self, since: &str, sandbox: bool) -> Result<Vec<TagLine>> {
+        // A directory that can only be read may be older than the table.
+        let table = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'tag')";
+        let read = || -> rusqlite::Result<Vec<TagLine>> {
+            let exists: bool = self.db().query_row(table, [], |row| row.get(0))?;
+            let tags = if exists { "tag" } else { "(SELECT '' AS job, '' AS name, '' AS value)" };
+            self.db()
+                .prepare(&format!(
+                    "SELECT t.name, t.value, count(DISTINCT s.job), sum(rows), sum(prompt), sum(completion), sum(nanos),
+                            max(unpriced) FROM spend s LEFT JOIN {tags} t ON t.job = s.job
+                     WHERE day >= ?1 AND sandbox = ?2 GROUP BY t.name, t.value ORDER BY t.name IS NULL, t.name, t.value"
+                ))?
+                .query_map(params![since, sandbox], |row| {
+                    let number = |i| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
+                    let (nanos, unpriced): (i64, bool) = (row.get(6)?, row.get(7)?);
+                    Ok(TagLine {
+                        tag: row.get::<_, Option<String>>(0)?.zip(row.get(1)?),
+                        jobs: number(2)?,
+                        rows: number(3)?,
+                        prompt: number(4)?,
+                        completion: number(5)?,
+                        paid: (!unpriced || nanos > 0).then(|| Nanos(nanos.into())),
+                    })
+                })?
+                .collect()
+        };
+        read().map_err(|e| damaged(self.path(), &e))
+    }
+
     /// The rows of a job that the history includes.
     pub fn recorded_rows(&self, job: &str) -> Result<u64> {
         let sum =
@@ -155,6 +216,21 @@ mod tests {
             ]
         );
         assert_eq!(ledger.spending("2026-11-23", false).unwrap().len(), 2);
+        let tags = Tags::from([("for".to_owned(), "j-1".to_owned()), ("team".to_owned(), "x".to_owned())]);
+        ledger.record_tags("j-1", &tags).unwrap();
+        let tagged = ledger.spending_by_tag("2026-11-22", false).unwrap();
+        let seen: Vec<_> = tagged
+            .iter()
+            .map(|l| (l.tag.as_ref().map(|(name, value)| format!("{name}={value}")), l.jobs, l.rows, l.paid))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (Some("for=j-1".to_owned()), 1, 10, Some(Nanos(100))),
+                (Some("team=x".to_owned()), 1, 10, Some(Nanos(100))),
+                (None, 1, 2, Some(Nanos(9))),
+            ]
+        );
         assert_eq!(ledger.unrecorded(0, false).unwrap(), Nanos(0));
     }
 }

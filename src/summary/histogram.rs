@@ -73,6 +73,11 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
+    /// Returns the number of values.
+    pub const fn count(&self) -> u64 {
+        self.total
+    }
+
     /// Returns the largest value, exactly; `None` if nothing was counted.
     pub fn max(&self) -> Option<u32> {
         (self.total > 0).then_some(self.max)

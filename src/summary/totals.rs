@@ -282,6 +282,16 @@ impl Totals {
         self.succeeded
     }
 
+    /// Returns the requests of the rows, as far as they were sent one by one.
+    pub const fn http(&self) -> HttpCounts {
+        self.http
+    }
+
+    /// Returns the requests that brought an answer, one by one.
+    pub fn answered_requests(&self) -> u64 {
+        self.latency.count()
+    }
+
     /// Returns the rows that failed so far.
     pub const fn failed(&self) -> u64 {
         self.failed

@@ -35,6 +35,7 @@ mod several_urls;
 mod shards;
 mod status;
 mod support;
+mod telling;
 mod templates;
 mod turns;
 mod untold;

@@ -68,6 +68,7 @@ fn documents_of_jobs_follow_their_schemas() {
     say("jobs", "cancel last");
     say("summary", "submit two.jsonl --sandbox --via auto --wait -o two.out.jsonl");
     say("spending", "status --cost --sandbox");
+    say("spending", "status --cost --by tag --sandbox");
     say("clean", "clean last");
 }
 

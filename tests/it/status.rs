@@ -19,7 +19,7 @@ fn document_has_the_members_of_the_contract() {
     let document = status(&home, &[]);
     let job = &document["jobs"][0];
     let keys: Vec<&String> = job.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["job", "name", "transport", "state", "created_at", "input", "rows", "cost", "batches"]);
+    assert_eq!(keys, ["job", "name", "transport", "state", "created_at", "input", "tags", "rows", "cost", "batches"]);
     assert_eq!((&job["name"], &job["transport"]), (&"nightly".into(), &"realtime".into()));
     assert_eq!((&job["state"], &job["input"]), (&"partial".into(), &"in.jsonl".into()));
     assert_eq!(job["rows"], serde_json::json!({"total": 4, "succeeded": 3, "failed": 1, "pending": 0}));

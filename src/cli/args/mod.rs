@@ -4,6 +4,7 @@ mod input;
 mod read;
 mod shard;
 mod speed;
+mod tell;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ pub use input::InputArgs;
 pub use read::ReadArgs;
 pub use shard::ShardArg;
 pub use speed::SpeedArgs;
+pub use tell::{TagArgs, TellArgs};
 
 use crate::atomic_file::local;
 use crate::batch::driver::SubmitScope;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::input::Shard;
 use crate::job::batch::status::{self, JobStatus};
 use crate::price::Nanos;
-use crate::store::{BatchStep, JobBatch, Ledger, Store};
+use crate::store::{BatchStep, JobBatch, Ledger, Store, Tags};
 
 #[derive(Serialize)]
 pub(in crate::cli) struct StatusDocument {
@@ -28,6 +28,7 @@ pub(super) struct Entry {
     /// The part of the input that it works on, such as `2/8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<Shard>,
+    tags: Tags,
     rows: Rows,
     cost: Cost,
     /// The built-in server answers the job, so it costs nothing.
@@ -106,7 +107,7 @@ pub(super) fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -
     Ok(listed.into_iter().map(line).collect())
 }
 
-pub(super) fn entry(JobStatus { job, batches, shard, .. }: &JobStatus) -> Entry {
+pub(super) fn entry(JobStatus { job, batches, shard, tags, .. }: &JobStatus) -> Entry {
     Entry {
         job: job.id.clone(),
         name: job.name.clone(),
@@ -115,6 +116,7 @@ pub(super) fn entry(JobStatus { job, batches, shard, .. }: &JobStatus) -> Entry 
         created_at: rfc3339(job.created_at),
         input: job.input.clone(),
         shard: *shard,
+        tags: tags.clone(),
         rows: Rows {
             total: job.total,
             succeeded: job.succeeded,

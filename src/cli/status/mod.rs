@@ -10,6 +10,7 @@ use document::{RemoteLine, StatusDocument, entry, remote_lines};
 use tables::{batches_table, ends_by, errors, jobs_table, remote_table};
 
 use super::service::{self, connect};
+use super::spending::SpendingView;
 use super::{print_json, print_table, print_text, spending};
 use crate::api::batches::Batch;
 use crate::context::Ctx;
@@ -18,6 +19,7 @@ use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
 use crate::job::batch::unended::since;
 use crate::job::finish::{Workspace, record_killed};
+use crate::job::metrics;
 use crate::job::verdict::{JobCommand, JobFacts, RowFacts, Verdict, cancelling_since};
 use crate::outcome::ErrorCode;
 use crate::settings;
@@ -53,12 +55,18 @@ pub struct StatusArgs {
     /// Also show every batch that the service lists, wherever it was created
     #[arg(long, conflicts_with_all = ["offline", "watch"])]
     remote: bool,
+    /// Text, or the jobs' figures as Prometheus reads them (prom)
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "prom"], conflicts_with_all = ["remote", "watch"])]
+    format: String,
     /// Show the spending of all jobs instead, by day and model
     #[arg(long, conflicts_with_all = ["jobs", "remote", "watch"])]
     cost: bool,
     /// Period of --cost [default: 30d]
     #[arg(long, value_name = "TIME", requires = "cost")]
     since: Option<String>,
+    /// Lines of --cost: by day and model, or by tag (`--tag` of run and submit)
+    #[arg(long, value_name = "WHAT", requires = "cost", value_parser = ["day", "tag"])]
+    by: Option<String>,
     /// Print --cost as CSV
     #[arg(long, requires = "cost", conflicts_with = "json")]
     csv: bool,
@@ -92,7 +100,12 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
         {
             ctx.ui.warn(&error.to_string());
         }
-        return spending::show(args.since.as_deref(), args.csv, &ledger, ctx);
+        let by_tag = args.by.as_deref() == Some("tag");
+        let view = SpendingView { since: args.since.as_deref(), by_tag, csv: args.csv };
+        return spending::show(view, &ledger, ctx);
+    }
+    if args.format == "prom" && ctx.json {
+        return Err(Error::usage("--json and --format prom are two forms of one output").hint("leave one out"));
     }
     if !args.watch {
         return Ok(show(args, &store, &ledger, ctx)?.0);
@@ -146,7 +159,9 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     }
     let remote = listed.map(|listed| remote_lines(listed, store, ledger)).transpose()?;
     let live = seen.iter().any(|seen| matches!(seen.job.state, JobState::Running | JobState::Preparing));
-    if ctx.json {
+    if args.format == "prom" {
+        print_text(&metrics::of_jobs(&seen, store, ctx)?, ctx)?;
+    } else if ctx.json {
         print_json(&StatusDocument { version: 1, jobs: seen.iter().map(entry).collect(), remote }, ctx)?;
     } else {
         print(args, &seen, remote.as_deref(), ctx)?;

@@ -6,7 +6,7 @@ use super::session::SessionOptions;
 use crate::job::ask::{CostLimit, InputSpec, OnceAsk, ProblemPolicy};
 use crate::realtime;
 use crate::results::Delivery;
-use crate::store::LockWait;
+use crate::store::{LockWait, Tags};
 use crate::ui::Results;
 
 /// A request to submit an input as batches.
@@ -18,6 +18,8 @@ pub struct SubmitAsk {
     pub problems: ProblemPolicy,
     /// `--name`
     pub name: Option<String>,
+    /// `--tag`: tags that the job gets beside those that it has.
+    pub tags: Tags,
     /// `--again`: a second job of the same content.
     pub again: bool,
     /// `--resume`: the last job of the same content, or the named one (not empty), sends its failed rows again.

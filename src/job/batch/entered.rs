@@ -102,6 +102,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let spec = Spec {
         account: remote.account.to_owned(),
         routes: submission.routes.clone(),
+        tags: ask.tags.clone(),
         dedupe: ask.once.dedupe,
         reuses: ask.once.earlier.is_some(),
         ..Spec::new(remote, &ask.input, ask.problems.skip_invalid)
@@ -190,10 +191,11 @@ fn go_on<'a>(
     Ok(Entered { session, known: true, resumed: false, quote, repeats, own: Vec::new() })
 }
 
-/// Makes the rules of the command those of the job, and holds the stored answers against them.
+/// Makes the rules of the command those of the job, and holds the stored answers against them. Adds the command's tags.
 fn judge_like(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
-    let spec = session.spec.clone().judged_like(&ask.input.flags.params);
-    let changed = spec.params != session.spec.params;
+    let mut spec = session.spec.clone().judged_like(&ask.input.flags.params);
+    spec.tags.extend(ask.tags.clone());
+    let changed = spec.params != session.spec.params || spec.tags != session.spec.tags;
     session.spec = spec;
     session.judge_anew()?;
     if changed {

@@ -126,6 +126,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
             wait = wait.min(left);
         }
         sessions[open].show(wait)?;
+        sessions.iter_mut().try_for_each(Session::show_metrics)?;
         sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submits))?;
         sessions[open].block_on(sessions[open].driver.pause_in_time(wait, waiting.until))?;
         asked += 1;

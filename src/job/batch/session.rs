@@ -18,6 +18,7 @@ use crate::input::Inputs;
 use crate::job::finish::{self, JobAccounts, Workspace};
 use crate::job::identity::key_maker;
 use crate::job::judge::judge_anew;
+use crate::job::metrics;
 use crate::job::remote::Remote;
 use crate::job::signals::{self, Signals};
 use crate::job::spec::{Spec, inputs_of, moved_from, same_service, say_changes, spec_of};
@@ -71,6 +72,8 @@ pub struct Session<'a> {
     network: Network,
     /// Answered and failed rows, kept because a count reads all of them.
     counted: Cell<Option<(u64, u64)>>,
+    /// Answered and failed rows of the figures that were last shown.
+    shown: Option<(u64, u64)>,
 }
 
 impl Default for SessionOptions {
@@ -166,6 +169,7 @@ impl<'a> Session<'a> {
             lock,
             network,
             counted: Cell::default(),
+            shown: None,
         };
         if session.batches()?.iter().all(|batch| !batch.is_open()) {
             session.record_changes()?;
@@ -259,6 +263,16 @@ impl<'a> Session<'a> {
         // No other process writes the job while this one holds the lock.
         self.counted.set(Some(counted));
         Ok(counted)
+    }
+
+    /// Shows the job's figures to those who watch it, if they have changed.
+    pub(super) fn show_metrics(&mut self) -> Result<()> {
+        let counts = self.counts()?;
+        if self.ctx.telling.wants_metrics() && self.shown != Some(counts) {
+            metrics::show(&self.driver.db.borrow(), &self.job, self.ctx)?;
+            self.shown = Some(counts);
+        }
+        Ok(())
     }
 
     /// Adds stored outcomes to the count.

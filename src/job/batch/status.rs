@@ -14,7 +14,7 @@ use crate::job::spec::{moved_from, spec_of};
 use crate::job::verdict::state_of;
 use crate::outcome::ErrorCode;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchStep, Job, JobBatch, JobDb, Ledger, Lock, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobDb, Ledger, Lock, Store, Tags};
 
 /// Jobs polled concurrently. Each polls several batches at once.
 const JOBS: usize = 4;
@@ -30,6 +30,8 @@ pub struct JobStatus {
     pub cancelled: u64,
     /// The part of its input that it works on, if not all.
     pub shard: Option<Shard>,
+    /// Its tags.
+    pub tags: Tags,
     /// A process works on it at this moment.
     pub busy: bool,
     /// Its own database is missing or cannot be read.
@@ -39,13 +41,22 @@ pub struct JobStatus {
 impl JobStatus {
     /// Reads the status of a job without calling the service.
     pub fn of(mut job: Job, store: &Store) -> Result<Self> {
-        let shard = spec_of(&job).ok().and_then(|spec| spec.reading.pick.shard);
+        let (shard, tags) =
+            spec_of(&job).map_or_else(|_| Default::default(), |spec| (spec.reading.pick.shard, spec.tags));
         let opened = store.open_job(&job.id).and_then(|db| Ok((db.batches()?, db)));
         // One lost file must not hide the other jobs.
         let (batches, db) = match opened {
             Ok((batches, db)) => (batches, db),
             Err(error) => {
-                return Ok(Self { job, batches: Vec::new(), cancelled: 0, shard, busy: false, lost: Some(error) });
+                return Ok(Self {
+                    job,
+                    batches: Vec::new(),
+                    cancelled: 0,
+                    shard,
+                    tags,
+                    busy: false,
+                    lost: Some(error),
+                });
             }
         };
         let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
@@ -55,7 +66,7 @@ impl JobStatus {
         }
         job.state = state_of(&job, &batches, busy);
         let cancelled = cancelled(&job, &batches, &db)?;
-        Ok(Self { job, batches, cancelled, shard, busy, lost: None })
+        Ok(Self { job, batches, cancelled, shard, tags, busy, lost: None })
     }
 
     /// Returns true if the service may have news of the job.

@@ -1,5 +1,7 @@
 //! The entry of a job in the index.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,9 @@ impl JobState {
     }
 }
 
+/// Tags of a job: names and values.
+pub type Tags = BTreeMap<String, String>;
+
 /// The entry of a job in the index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -102,12 +107,14 @@ pub struct Job {
     pub untold: bool,
 }
 
-/// The service in a job's specification.
+/// The service and the tags in a job's specification.
 #[derive(Deserialize)]
-struct ServiceOfSpec {
+struct PartOfSpec {
     service: String,
     #[serde(default)]
     service_name: Option<String>,
+    #[serde(default)]
+    tags: Tags,
 }
 
 /// The identity of a service: the name in the config file, or the base URL of one without a name. A name stays the same
@@ -120,21 +127,26 @@ pub fn service_identity(name: Option<&str>, base_url: &str) -> String {
 impl Job {
     /// The base URL of the service in its specification, or `sandbox`; `None` if that cannot be read.
     pub fn service(&self) -> Option<String> {
-        self.service_of_spec().map(|spec| spec.service)
+        self.part_of_spec().map(|spec| spec.service)
     }
 
     /// The name of its service in the config file, if it had one there.
     pub fn service_name(&self) -> Option<String> {
-        self.service_of_spec()?.service_name
+        self.part_of_spec()?.service_name
     }
 
     /// The identity of its service: see [`service_identity`].
     pub fn service_identity(&self) -> Option<String> {
-        let ServiceOfSpec { service, service_name } = self.service_of_spec()?;
+        let PartOfSpec { service, service_name, .. } = self.part_of_spec()?;
         Some(service_identity(service_name.as_deref(), &service))
     }
 
-    fn service_of_spec(&self) -> Option<ServiceOfSpec> {
+    /// The tags in its specification.
+    pub fn tags(&self) -> Tags {
+        self.part_of_spec().map(|spec| spec.tags).unwrap_or_default()
+    }
+
+    fn part_of_spec(&self) -> Option<PartOfSpec> {
         serde_json::from_str(&self.spec).ok()
     }
 

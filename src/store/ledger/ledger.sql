@@ -33,6 +33,13 @@ CREATE TABLE IF NOT EXISTS spend (
     sandbox     INTEGER NOT NULL,   -- 1: the service is the sandbox, and nothing is charged
     PRIMARY KEY (job, day, model)
 ) STRICT, WITHOUT ROWID;
+-- Tags of the jobs in the spending history.
+CREATE TABLE IF NOT EXISTS tag (
+    job         TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    value       TEXT NOT NULL,
+    PRIMARY KEY (job, name)
+) STRICT, WITHOUT ROWID;
 -- Reservations: money of the config file's budgets that a process may spend beyond what its job has recorded.
 CREATE TABLE IF NOT EXISTS reserve (
     id          INTEGER PRIMARY KEY,

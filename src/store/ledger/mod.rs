@@ -18,7 +18,7 @@ use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
 pub use answered::{IndexedAnswer, IndexedJob};
 use entry::{COLUMNS, nanos, read};
-pub use entry::{Job, JobState, service_identity};
+pub use entry::{Job, JobState, Tags, service_identity};
 
 /// The open ledger.
 #[derive(Debug)]

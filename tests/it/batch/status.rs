@@ -15,7 +15,10 @@ fn document_of_a_batch_job_has_the_members_of_the_contract() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&document), ["version", "jobs"]);
     let job = &document["jobs"][0];
-    assert_eq!(keys(job), ["job", "name", "transport", "state", "created_at", "input", "rows", "cost", "batches"]);
+    assert_eq!(
+        keys(job),
+        ["job", "name", "transport", "state", "created_at", "input", "tags", "rows", "cost", "batches"]
+    );
     assert_eq!((&job["job"], &job["name"]), (&json!(id), &json!("night")));
     assert_eq!(
         (&job["transport"], &job["state"], &job["input"]),

@@ -1,0 +1,4 @@
+//! Others are told how a command goes and ends, and no failure of telling changes how it ends.
+
+mod metrics;
+mod tags;
