@@ -82,6 +82,9 @@ pub struct ServeArgs {
     /// Report parts of prompts as cached, and bill them at a tenth of the price
     #[arg(long, value_name = "HOW", default_value = "none", value_parser = cached_tokens())]
     cached_tokens: CachedTokens,
+    /// Keep the beginnings of prompts for TIME after their last use, and report and bill them as cached
+    #[arg(long, value_name = "TIME", value_parser = sandbox::duration)]
+    prefix_cache: Option<Duration>,
     #[command(flatten)]
     batches: Box<Batches>,
 }
@@ -207,6 +210,7 @@ impl ServeArgs {
             seed: self.seed,
             track: self.track,
             cached_tokens: self.cached_tokens,
+            prefix_cache: self.prefix_cache,
             batch: self.batches.config(),
             state_dir: self.batches.keep,
             downloads: Downloads { redirect: self.batches.content_redirect, ignore_ranges: self.batches.no_ranges },

@@ -74,6 +74,8 @@ pub struct AnswerStyle {
     pub flaw: Flaw,
     /// The form of the cached part of the prompt.
     pub cached: CachedTokens,
+    /// The cached part of the prompt. `None`: chance decides.
+    pub cached_part: Option<u64>,
     pub dialect: ServedDialect,
 }
 
@@ -132,7 +134,8 @@ fn completion<'a>(
         choices.push(choice);
     }
     let prompt = request.prompt_tokens;
-    let tokens = AnswerTokens { prompt, cached: style.cached.part(prompt, hash), completion, reasoning };
+    let cached = style.cached_part.unwrap_or_else(|| style.cached.part(prompt, hash));
+    let tokens = AnswerTokens { prompt, cached, completion, reasoning };
     let completion = GeneratedCompletion {
         hash,
         is_chat: kind == InferenceKind::Chat,

@@ -12,6 +12,7 @@ use super::errors::ApiError;
 use super::injector::Injector;
 use super::limiter::KeyLimiter;
 use super::lock::lock;
+use super::prefix_cache::PrefixCache;
 use super::reply::{HttpReply, Refused};
 use super::state_dir::{StateDir, new_id};
 use super::stats::Stats;
@@ -30,6 +31,8 @@ pub struct App {
     slots: Option<Arc<Semaphore>>,
     /// The limit of tokens a second, if there is one.
     pub tokens: Option<KeyLimiter>,
+    /// The beginnings of prompts that came lately, if they are cached.
+    pub prefixes: Option<PrefixCache>,
     pub faults: Injector,
     pub store: StateDir,
     /// The origin of the object store, `http://127.0.0.1:PORT`.
@@ -49,6 +52,7 @@ impl App {
         let tokens = config.tokens_per_second.map(|rate| KeyLimiter::new(rate, None));
         let window = config.window.map(WindowLimiter::new);
         let slots = config.slots.map(|slots| Arc::new(Semaphore::new(slots)));
+        let prefixes = config.prefix_cache.map(PrefixCache::new);
         let faults = Injector::new(&config.faults, config.seed);
         Self {
             config,
@@ -57,6 +61,7 @@ impl App {
             window,
             slots,
             tokens,
+            prefixes,
             faults,
             store,
             storage,

@@ -54,6 +54,9 @@ pub struct SandboxConfig {
     /// Parts of prompts are cached, billed at a tenth of the price, and reported in this form. In batches they cost the
     /// batch price.
     pub cached_tokens: CachedTokens,
+    /// The beginnings of prompts are cached for this time after their last use, and billed and reported like other cached
+    /// parts. In batches they are not.
+    pub prefix_cache: Option<Duration>,
     /// The largest inference body, in bytes.
     pub max_body: usize,
     /// The directory of files and batches, for any number of servers, one after the other or at once. Objects older
@@ -96,6 +99,7 @@ impl Default for SandboxConfig {
             seed: 0,
             track: false,
             cached_tokens: CachedTokens::None,
+            prefix_cache: None,
             // Far above any prompt, images included; it keeps a mistake from filling the memory.
             max_body: 64 << 20,
             state_dir: None,
@@ -116,11 +120,12 @@ Settings, separated by semicolons, or by commas up to the first fault= or fails=
                                              as the flags above
   dialect=together|openai                    as the flag above
   cached-tokens=none|flat|nested             as the flag above
+  prefix-cache=TIME                          as the flag above
   fault=SPEC                                 may be repeated
   LLBATCH_SANDBOX='run=1s,expires-at=0.5;fault=status=500,on=row,nth=3'";
 
 /// The settings of a script that have a value.
-const WITH_VALUE: [&str; 17] = [
+const WITH_VALUE: [&str; 18] = [
     "list-page",
     "dialect",
     "validation",
@@ -137,13 +142,22 @@ const WITH_VALUE: [&str; 17] = [
     "slots",
     "seed",
     "cached-tokens",
+    "prefix-cache",
     "fault",
 ];
 const UNKNOWN: &str = "unknown setting; expected validation, run, cancel, expires-at, fails, list-undone, list-lag, \
                        unset, content-redirect, no-ranges, list-page, body-text, latency, rps, window, parallel, slots, seed, dialect, \
-                       cached-tokens and fault";
+                       cached-tokens, prefix-cache and fault";
 
 impl SandboxConfig {
+    /// The form in which answers in real time report cached tokens.
+    pub const fn reported_cache(&self) -> CachedTokens {
+        match (self.cached_tokens, self.prefix_cache) {
+            (CachedTokens::None, Some(_)) => CachedTokens::Flat,
+            (form, _) => form,
+        }
+    }
+
     /// Changes the settings that `text` names (see [`SCRIPT_HELP`]). The error names the part that is invalid, and why.
     pub fn script(&mut self, text: &str) -> Result<(), String> {
         for part in text.split(';') {
@@ -210,6 +224,7 @@ impl SandboxConfig {
             "seed" => self.seed = value.parse().map_err(|_| format!("{value}: not a whole number"))?,
             "dialect" => self.dialect = value.parse()?,
             "cached-tokens" => self.cached_tokens = value.parse()?,
+            "prefix-cache" => self.prefix_cache = Some(duration(value)?),
             "fault" => self.faults.push(value.parse()?),
             _ => return Err(UNKNOWN.to_owned()),
         }
@@ -239,7 +254,7 @@ mod tests {
         let mut config = SandboxConfig::default();
         let text = "validation=0; cancel=20ms \
                     ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
-                    rps=2.5,window=5/2s,parallel=3,slots=2,seed=7,dialect=openai,list-page=2,body-text,cached-tokens=nested; \
+                    rps=2.5,window=5/2s,parallel=3,slots=2,seed=7,dialect=openai,list-page=2,body-text,cached-tokens=nested;prefix-cache=9s; \
                     fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
         assert_eq!((config.batch.validation, config.batch.cancel), (Duration::ZERO, Duration::from_millis(20)));
@@ -249,6 +264,7 @@ mod tests {
         assert_eq!((config.parallel, config.slots), (Some(3), Some(2)));
         assert_eq!((config.latency, config.rps, config.seed), (Duration::from_millis(5), Some(2.5), 7));
         assert_eq!((config.dialect, config.cached_tokens), (ServedDialect::Openai, CachedTokens::Nested));
+        assert_eq!(config.prefix_cache, Some(Duration::from_secs(9)));
         assert_eq!((config.batch.list_page, config.batch.body_text), (2, true));
         assert_eq!(config.batch.fails.as_deref(), Some("no, not today"));
         assert_eq!(config.faults.len(), 2);

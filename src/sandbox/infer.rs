@@ -107,7 +107,9 @@ async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut Reques
     }
     let slot = app.slot().await;
     let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
-    let style = AnswerStyle { flaw, cached: app.config.cached_tokens, dialect: app.config.dialect };
+    let cached_part = app.prefixes.as_ref().map(|prefixes| prefixes.pass(&request, Instant::now()));
+    let cached = app.config.reported_cache();
+    let style = AnswerStyle { flaw, cached, cached_part, dialect: app.config.dialect };
     let answer = answers::answer(&request, kind, style);
     // Paid now, even if the client does not wait for the answer.
     let bill = Bill::of(&request.model, false, answer.tokens).times(app.price_times());

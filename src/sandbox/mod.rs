@@ -55,6 +55,7 @@ mod logprobs;
 mod models;
 mod openai;
 mod openai_errors;
+mod prefix_cache;
 mod reply;
 mod request;
 mod request_limits;

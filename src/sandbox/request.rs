@@ -50,6 +50,9 @@ pub struct InferenceRequest<'a> {
     /// The text that decides the answer: the last user message, the prompt, the first input.
     pub prompt: Cow<'a, str>,
     pub inputs: Vec<Cow<'a, str>>,
+    /// The tools, and the messages or the prompt, as spelled.
+    pub tools: &'a str,
+    pub spelled: &'a str,
     pub prompt_tokens: u64,
     pub max_tokens: Option<u64>,
     pub format: AnswerFormat<'a>,
@@ -95,6 +98,8 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         model,
         prompt: Cow::Borrowed(""),
         inputs: Vec::new(),
+        tools: members.get("tools").unwrap_or_default(),
+        spelled: members.last_of(&["messages", "prompt", "input"]).unwrap_or_default(),
         prompt_tokens: 0,
         max_tokens: positive("max_tokens", members.last_of(&["max_tokens", "max_completion_tokens"]))?,
         format: format(members.get("response_format"))?,

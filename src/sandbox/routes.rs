@@ -57,7 +57,7 @@ pub fn storage_router(app: Arc<App>) -> Router {
 async fn list_models(call: Call) -> Response {
     let list = async {
         let list = match call.app.config.dialect {
-            ServedDialect::Together => models::list(call.app.config.cached_tokens),
+            ServedDialect::Together => models::list(call.app.config.reported_cache()),
             ServedDialect::Openai => models::list_openai(),
         };
         HttpReply::json(StatusCode::OK, list).packed(&call.app.config, &call.headers)
