@@ -151,6 +151,27 @@ def repeated(these, times=3):
     return [{**row, "id": f"{row['id']}-{turn}"} for row in these for turn in range(times)]
 
 
+class Earlier:
+    """A job that answers the requests of half of the rows before anything is killed, for --reuse and --reuse-from."""
+
+    def __init__(self, home, these, chance, command):
+        # Of each model, whether there are two or three. Unlucky rows fail once.
+        self.prompts = {row["prompt"] for i, row in enumerate(these) if i % 4 < 2 and "unlucky" not in row["prompt"]}
+        known = [{**row, "id": f"earlier-{row['id']}"} for row in these if row["prompt"] in self.prompts]
+        write_rows(home.dir / "earlier.jsonl", known)
+        names = {"in.jsonl": "earlier.jsonl", "out.jsonl": "earlier.out.jsonl"}
+        home.until((0,), *(names.get(part, part) for part in command), "--name", "earlier")
+        for name in names.values():
+            (home.dir / name).unlink()
+        self.job = home.job()["job"]
+        home.flags = ("--reuse",) if chance.random() < 0.5 else ("--reuse-from", "earlier")
+
+    def mark(self, these, lines):
+        """The lines as they are if the answers of this job are reused."""
+        reused = [line.endswith(b',"reused":true}\n') or row["prompt"] not in self.prompts for row, line in zip(these, lines)]
+        return [line if same else line[:-2] + b',"reused":true}\n' for line, same in zip(lines, reused)]
+
+
 def write_rows(path, these):
     path.write_text("".join(json.dumps(row) + "\n" for row in these))
 
@@ -203,12 +224,14 @@ class Home:
         self.dir.mkdir()
         self.state = self.dir / "state"
         self.turn = 0
+        # Flags of every `run` and `submit` here.
+        self.flags = ()
 
     def run(self, *args, kill_after=None, under=(), timeout=180, sober=True):
         """Runs llbatch, killed after so many seconds if it has not ended. `under`: strace and its flags. `sober`: no panics."""
         self.turn += 1
         if args[0] in ("run", "submit"):
-            args = (*args, *self.harness.flags)
+            args = (*args, *self.harness.flags, *self.flags)
         logs = self.dir / "log"
         logs.mkdir(exist_ok=True)
         out, err = logs / f"{self.turn:03}.out", logs / f"{self.turn:03}.err"

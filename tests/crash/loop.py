@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from harness import ROOT, SETTLE, Account, Calm, Home, Harness, must, repeated, rows, same, seeded, table, write_rows
+from harness import ROOT, SETTLE, SUBMIT, Account, Calm, Earlier, Home, Harness, must, repeated, rows, same, seeded, table, write_rows
 from realtime import Realtime
 
 ROWS = 240
@@ -15,8 +15,9 @@ POLL = ("--poll", "100ms")
 
 
 class Loop:
-    def __init__(self, harness, chance, kills):
-        self.harness, self.chance, self.wanted = harness, chance, kills
+    def __init__(self, harness, chance, kills, options):
+        self.harness, self.chance, self.wanted, self.options = harness, chance, kills, options
+        self.earlier = None
         self.server = harness.serve(
             "server", "--keep", str(harness.dir / "service"), "--track", "--batch-validation", "60ms", "--batch-run", "200ms",
             "--batch-cancel", "100ms", "--fault", "status=500,on=row,contains=unlucky,times=1")
@@ -53,13 +54,17 @@ class Loop:
         self.spans[kind] = max(self.spans.get(kind, 0), done.seconds)
         return done
 
+    def expected(self, these):
+        lines = self.calm.expected(these)
+        return self.earlier.mark(these, lines) if self.earlier else lines
+
     def finish(self, home, these, account, shards, flow):
         self.attack(home, (0,), "wait", "last", *POLL)
         self.attack(home, (0,), "fetch", "last", "-o", "out.jsonl")
         self.check(home, these, account, shards, flow)
 
     def check(self, home, these, account, shards, flow):
-        expected = self.calm.expected(these)
+        expected = self.expected(these)
         same(home.results(), expected)
         self.count(flow, these, account.check(expected, shards))
         home.tidy()
@@ -115,7 +120,7 @@ class Loop:
         self.attack(home, (0, 3), "wait", "last", *POLL)
         self.attack(home, (0, 3), "fetch", "last", "-o", "out.jsonl")
         found, answered = [], set()
-        expected = self.calm.expected(these)
+        expected = self.expected(these)
         for line, right in zip(home.results(), expected):
             row = json.loads(line)
             if row["error"] is None:
@@ -131,7 +136,9 @@ class Loop:
         home.tidy()
 
     def go(self):
-        flows = [self.plain, self.at_once, self.plain, self.retry, self.plain, self.cancel, self.cancel_half]
+        flows = [self.plain, self.at_once, self.plain, self.retry, self.plain, self.cancel]
+        # The last job may be the earlier one, if a submit was cut short.
+        flows += [] if self.options.reuse else [self.cancel_half]
         turn = 0
         while sum(self.kills.values()) < self.wanted and not self.harness.enough():
             flow = flows[turn % len(flows)]
@@ -139,11 +146,13 @@ class Loop:
             server = self.slow if flow in (self.cancel, self.cancel_half) else self.server
             home = Home(self.harness, server, f"turn-{turn}")
             shards = self.chance.choice((2, 3))
-            these = rows(f"t{turn}", ROWS, shards, UNLUCKY if flow == self.retry else 0)
-            these = repeated(these) if "--dedupe" in self.harness.flags else these
+            most = 900 if self.options.reuse else 16
+            these = rows(f"t{turn}", ROWS, shards, UNLUCKY if flow == self.retry else 0, most)
+            these = repeated(these) if self.options.dedupe else these
             write_rows(home.dir / "in.jsonl", these)
             with self.harness.noting(f"{home.dir.name} ({flow.__name__})"):
                 self.calm.expected(these)
+                self.earlier = Earlier(home, these, self.chance, SUBMIT) if self.options.reuse else None
                 flow(home, these, Account(server), shards)
                 home.forget()
             self.harness.progress(f"{sum(self.kills.values())} kills, {turn} jobs")
@@ -164,14 +173,17 @@ def main():
     parser.add_argument("--dialect", choices=["together", "openai"], default="together")
     parser.add_argument("--stream", action="store_true", help="run asks for streams")
     parser.add_argument("--dedupe", action="store_true", help="each request comes three times and is sent once")
+    parser.add_argument("--reuse", action="store_true", help="an earlier job has answers to half of the requests")
+    parser.add_argument("--group-by-prefix", action="store_true", help="run sends rows by their prompts, mostly")
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
     seed, chance = seeded(args.seed)
-    more = (" --stream" if args.stream else "") + (" --dedupe" if args.dedupe else "")
+    given = [args.stream and "stream", args.dedupe and "dedupe", args.reuse and "reuse", args.group_by_prefix and "group-by-prefix"]
+    more = "".join(f" --{name}" for name in given if name)
     print(f"crash loop: {args.kills} kills of each kind, --seed {seed}, --dialect {args.dialect}{more}")
     with Harness(args.llbatch, SETTLE, args.dialect) as harness:
         harness.flags = ("--dedupe",) if args.dedupe else ()
-        kinds = {"run": lambda: Realtime(harness, chance, args.kills, args.stream), "batch": lambda: Loop(harness, chance, args.kills)}
+        kinds = {"run": lambda: Realtime(harness, chance, args.kills, args), "batch": lambda: Loop(harness, chance, args.kills, args)}
         for name, kind in kinds.items():
             if args.only in (None, name):
                 loop = kind()

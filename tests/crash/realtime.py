@@ -4,7 +4,7 @@ import collections
 import shutil
 import time
 
-from harness import RUN, Calm, Home, Meter, must, named, repeated, rows, same, table, whole, write_rows
+from harness import RUN, Calm, Earlier, Home, Meter, must, named, repeated, rows, same, table, whole, write_rows
 
 # How long the server takes (and how much that varies), requests in flight, rows.
 SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
@@ -13,9 +13,10 @@ MOST_IN_A_ROW = 5
 
 
 class Realtime:
-    def __init__(self, harness, chance, kills, stream):
+    def __init__(self, harness, chance, kills, options):
         self.harness, self.chance, self.wanted = harness, chance, kills
-        self.command = (*RUN, "--stream") if stream else RUN
+        self.options = options
+        self.command = (*RUN, "--stream") if options.stream else RUN
         self.calm = Calm(harness, self.command)
         self.kills, self.codes, self.spans = collections.Counter(), collections.Counter(), {}
         self.lines = {}
@@ -46,14 +47,21 @@ class Realtime:
         if "resuming job" in done.err:
             must(named(done) >= doubt, f"{doubt} rows in doubt, but {named(done)} named")
 
+    def order(self):
+        """The order of sending is no part of a job: a resumed run may have another one."""
+        return ("--group-by-prefix",) if self.options.group_by_prefix and self.chance.random() < 0.75 else ()
+
     def turn(self, number, setting):
         ms, jitter, concurrency, count = setting
         server = self.harness.serve(f"run-{number}", "--track", "--latency", f"{ms}ms", "--jitter", str(jitter))
         home = Home(self.harness, server, f"run-{number}-home")
-        these = rows(f"r{number}", count, 3)
-        these = repeated(these) if "--dedupe" in self.harness.flags else these
+        # Answers that are cut off are not reused.
+        these = rows(f"r{number}", count, 3, most=900 if self.options.reuse else 16)
+        these = repeated(these) if self.options.dedupe else these
         write_rows(home.dir / "in.jsonl", these)
         expected = self.calm.expected(these)
+        earlier = Earlier(home, these, self.chance, self.command) if self.options.reuse else None
+        expected = earlier.mark(these, expected) if earlier else expected
         args = (*self.command, "--concurrency", str(concurrency))
         line = self.lines.setdefault(setting, [0] * 6)
         lost, kills, most, doubt = 0, 0, 0, 0
@@ -61,7 +69,7 @@ class Realtime:
         while kills < MOST_IN_A_ROW and sum(self.kills.values()) + kills < self.wanted:
             # Now and then right at the start, where databases and jobs are made.
             after = self.chance.uniform(0.001, 0.05 if self.chance.random() < 0.2 else span)
-            done = home.run(*args, kill_after=after)
+            done = home.run(*args, *self.order(), kill_after=after)
             self.names(done, doubt)
             if not done.killed:
                 self.codes[done.code] += 1
@@ -80,8 +88,8 @@ class Realtime:
             most = max(most, doubt)
             must(doubt <= concurrency, f"{doubt} in doubt with {concurrency} in flight")
         job = home.job()
-        if not job or job["state"] != "completed":
-            done = home.until((0,), *args, again=())
+        if not job or job["state"] != "completed" or (earlier and job["job"] == earlier.job):
+            done = home.until((0,), *args, *self.order(), again=())
             self.names(done, doubt)
             self.codes[done.code] += 1
         same(home.results(), expected)

@@ -3,7 +3,7 @@
 # random instants, up to five (batches: three) times in a row, their resumption included, and run again until they succeed.
 #
 #   tests/crash/run.sh [--only run|batch] [--kills 200] [--seed N] [--dialect together|openai] [--stream] [--dedupe]
-#                      [PATH-TO-llbatch]
+#                      [--reuse] [--group-by-prefix] [PATH-TO-llbatch]
 #
 # After each job: every row once and in order with the bytes of an undisturbed run, nothing left over, databases whole.
 #   run    at 0 to 300 ms a request and 3 to 400 in flight. After each kill the answers on the disk are counted (on a copy)
@@ -12,6 +12,8 @@
 #          must name as many.
 #          With --stream each answer is asked for as a stream.
 #          With --dedupe each request comes three times, also in batches, and is paid once.
+#          With --reuse an earlier job has answers to half of the requests, also in batches. None of them is paid again.
+#          With --group-by-prefix most runs send rows by their prompts, and the others resume them in the order of the input.
 #   batch  one batch per shard on the server, every prompt paid once. --dialect names the form of its files and batches.
 # Ends with 1 and keeps the evidence if a check fails.
 #
