@@ -61,7 +61,7 @@
 //! from the blocks that the reader has read; blocks for which memory has no room are read again. Memory is a few bits a row
 //! beside the requests in flight.
 //!
-//! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk. This *claim* tells after a kill which rows
+//! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk; with `--group-by-prefix`, the numbers of the rows. This *claim* tells after a kill which rows
 //! may have been paid for without an answer ([`realtime::claims`] explains it). An answer keeps its permit until it is committed, so
 //! a kill loses at most `--concurrency` answers. Its body is appended to the job's answer log first; the database holds where
 //! it lies, and its checksum. Short answers of a new job of few rows lie in the database itself.

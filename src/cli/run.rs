@@ -12,6 +12,7 @@ use crate::context::Ctx;
 use crate::error::{Exit, Result};
 use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
 use crate::job::run;
+use crate::realtime::SpeedOptions;
 
 /// Answer every row now, with concurrent requests and automatic rate limiting
 ///
@@ -30,6 +31,9 @@ pub struct RunArgs {
     cost: CostArgs,
     #[command(flatten)]
     once: OnceArgs,
+    /// Send rows whose prompts begin alike near each other, for caches of prompts; results keep the input's order
+    #[arg(long, help_heading = "Cost")]
+    group_by_prefix: bool,
 
     #[command(flatten)]
     speed: SpeedArgs,
@@ -110,7 +114,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     }
     let input = args.input.spec(&ctx.settings)?;
     let deadline = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
-    let speed = args.speed.options(deadline, ctx)?;
+    let speed = SpeedOptions { by_prefix: args.group_by_prefix, ..args.speed.options(deadline, ctx)? };
     let service = connect_later(ctx)?;
     let start = match named {
         Some(job) if args.input.inputs.is_empty() => {

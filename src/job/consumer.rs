@@ -15,7 +15,7 @@ use super::tally::{RowFolds, Tally};
 use crate::error::{Exit, Result};
 use crate::money::reservation::Reservation;
 use crate::outcome::Outcome;
-use crate::realtime::{Event, Need, Shared};
+use crate::realtime::{Claim, Event, Need, Shared};
 use crate::results::OrderedWriter;
 use crate::store::JobDb;
 
@@ -168,9 +168,12 @@ impl<'ctx> Consumer<'_, 'ctx> {
         let mut round = Round::default();
         for event in events {
             match event {
-                Event::Claim(row) => {
-                    self.db.claim(row)?;
-                    round.claim = Some(row);
+                Event::Claim(Claim { upto, rows }) => {
+                    match rows {
+                        None => self.db.claim(upto)?,
+                        Some(rows) => self.db.claim_rows(&rows)?,
+                    }
+                    round.claim = Some(upto);
                 }
                 Event::Outcome(outcome, permit) => group.push(outcome, permit),
                 Event::Follow(follower) => {
@@ -209,8 +212,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
         state.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty() || followers;
         self.db.commit(false)?;
         drop(group.permits.take());
-        if let Some(row) = round.claim {
-            self.shared.claimed(row);
+        if let Some(upto) = round.claim {
+            self.shared.claimed(upto);
         }
         for saved in round.tried.drain(..) {
             // A row that no longer waits does not need the reply.

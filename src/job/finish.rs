@@ -351,7 +351,7 @@ fn record_cost(workspace: Workspace<'_>, mut job: Job) -> Result<()> {
     }
     let db = workspace.store.open_job(&job.id)?;
     let counts = db.counts()?;
-    if db.claimed()? == 0 && workspace.ledger.recorded_rows(&job.id)? >= counts.0 {
+    if !db.has_claim()? && workspace.ledger.recorded_rows(&job.id)? >= counts.0 {
         return Ok(());
     }
     let accounts = JobAccounts::of(workspace, &db, &job, &spec_of(&job)?)?;

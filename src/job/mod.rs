@@ -34,6 +34,7 @@ mod screen;
 mod signals;
 pub mod spec;
 mod stop;
+mod sweep;
 mod tally;
 pub mod verdict;
 

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::Sender;
 use super::earlier_answers::{EarlierAnswers, SoughtRow};
 use super::known_fingerprints::{FingerprintReader, KnownFingerprints};
 use super::resume::JobRows;
+use super::sweep::Sweeps;
 use crate::check::Checked;
 use crate::check::context_length::too_long;
 use crate::check::repeats::Repeats;
@@ -45,6 +46,65 @@ pub(super) struct Feed<'a> {
     pub answers: Option<(&'a Mutex<EarlierAnswers>, KeyMaker)>,
     /// The end of the run compares estimated tokens with reported ones.
     pub estimates: bool,
+    /// Equal beginnings of prompts are sent near each other.
+    pub by_prefix: bool,
+}
+
+/// Rows on their way to the engine, in messages of several.
+struct Hand<'a> {
+    out: &'a Sender<Vec<QueuedRow>>,
+    /// The engine takes more rows.
+    open: bool,
+    rows: Vec<QueuedRow>,
+    bytes: usize,
+    /// Orders the rows, if they are not sent in the order of the input.
+    sweeps: Option<Sweeps>,
+    /// Turns that were given by sweeps.
+    turns: u64,
+}
+
+impl<'a> Hand<'a> {
+    fn new(out: &'a Sender<Vec<QueuedRow>>, sweeps: Option<Sweeps>) -> Self {
+        Self { out, open: true, rows: Vec::with_capacity(HAND), bytes: 0, sweeps, turns: 0 }
+    }
+
+    /// Takes a row. One that is not sent keeps its place in the order of the input.
+    fn take(&mut self, row: QueuedRow) {
+        match (row, &mut self.sweeps) {
+            (QueuedRow::Send { request, .. }, Some(sweeps)) => {
+                sweeps.push(request);
+                while let Some(request) = self.sweeps.as_mut().and_then(Sweeps::pop_over) {
+                    self.pass_in_turn(request);
+                }
+            }
+            (row, _) => self.pass(row),
+        }
+    }
+
+    /// Passes on all rows that are left. Returns true if the engine took them.
+    fn finish(mut self) -> bool {
+        while self.open
+            && let Some(request) = self.sweeps.as_mut().and_then(Sweeps::pop)
+        {
+            self.pass_in_turn(request);
+        }
+        if self.open && !self.rows.is_empty() { self.out.blocking_send(self.rows).is_ok() } else { self.open }
+    }
+
+    fn pass_in_turn(&mut self, request: Request) {
+        self.turns += 1;
+        self.pass(QueuedRow::Send { request, turn: self.turns });
+    }
+
+    fn pass(&mut self, row: QueuedRow) {
+        self.bytes += row.bytes();
+        self.rows.push(row);
+        if self.rows.len() == HAND || self.bytes >= HAND_BYTES {
+            self.bytes = 0;
+            let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(HAND));
+            self.open = self.out.blocking_send(rows).is_ok();
+        }
+    }
 }
 
 /// Reads all rows and sends the remaining ones to the engine. It ends early, without an error, when the engine is gone.
@@ -58,10 +118,8 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     let mut known = feed.known.map(KnownFingerprints::reader);
     let mut leaders = feed.repeats.map(Repeats::reader).transpose()?;
     let mut unreadable = None;
-    let mut hand = Vec::with_capacity(HAND);
-    let mut hand_bytes = 0;
+    let mut hand = Hand::new(out, feed.by_prefix.then(|| Sweeps::by(feed.rows.builder.endpoint().subject())));
     let mut rows = 0;
-    let mut open = true;
     while let Some(block) = blocks.next()? {
         let block = Arc::new(block);
         // First, as the result of a row must find it.
@@ -74,29 +132,20 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             row += 1;
             rows += 1;
             let leader = leaders.as_mut().map_or(Ok(None), |leaders| leaders.next(this)).unwrap_or_else(|error| {
-                (open, unreadable) = (false, Some(error));
+                (hand.open, unreadable) = (false, Some(error));
                 None
             });
-            if !open || skipped.contains(this) || this > expected {
+            if !hand.open || skipped.contains(this) || this > expected {
                 return;
             }
             let item = feed.row(this, record, leader, known.as_mut());
-            let item = item.unwrap_or_else(|failed| QueuedRow::Settled(Box::new(failed)));
-            hand_bytes += item.bytes();
-            hand.push(item);
-            if hand.len() == HAND || hand_bytes >= HAND_BYTES {
-                hand_bytes = 0;
-                open = out.blocking_send(std::mem::replace(&mut hand, Vec::with_capacity(HAND))).is_ok();
-            }
+            hand.take(item.unwrap_or_else(|failed| QueuedRow::Settled(Box::new(failed))));
         });
-        if !open {
+        if !hand.open {
             return unreadable.map_or(Ok(()), Err);
         }
     }
-    if !hand.is_empty() {
-        open = out.blocking_send(hand).is_ok();
-    }
-    if open && rows != expected {
+    if hand.finish() && rows != expected {
         let effect = format!("{} when checked, {rows} now", text::plural(expected, "row"));
         return Err(changed_input(&effect));
     }
@@ -138,7 +187,7 @@ impl Feed<'_> {
         }
         Ok(match self.answered(&draft, fingerprint) {
             Some(outcome) => QueuedRow::Settled(Box::new(outcome)),
-            None => QueuedRow::Send(request),
+            None => QueuedRow::Send { turn: request.row, request },
         })
     }
 

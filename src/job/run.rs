@@ -192,6 +192,7 @@ impl ActiveRun<'_> {
             // A retry of all rows also sends those that are surely too long.
             table: (self.ask.retry != RetryFilter::All).then_some(&self.workspace.ctx.settings.prices),
             estimates: compares_estimates(&source.spec, &claimed.job, checked.rows),
+            by_prefix: self.ask.speed.by_prefix,
         }
     }
 

@@ -43,7 +43,7 @@ impl Outstanding {
                 transport: Transport::Batch,
             })
             .collect();
-        if db.claimed()? == 0 {
+        if !db.has_claim()? {
             return Ok(all);
         }
         let mut lost = db.unanswered(usize::MAX)?;

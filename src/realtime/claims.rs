@@ -7,7 +7,11 @@
 //! may have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the
 //! claimed rows without an outcome may have been paid for without an answer. The next run names them, counts their
 //! worst cost as at risk, and sends them again. A finished run releases its claim.
+//!
+//! A row's *turn* is its place in the order of sending. Usually that is its number. With `--group-by-prefix` it is not, and
+//! then a claim names its rows.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Time in which the speed of a run is measured, and for which a fast run claims ahead. Measured: a claim for each 64 rows
@@ -20,45 +24,73 @@ const FIRST: u64 = 8;
 /// Most rows that are claimed ahead.
 const MOST: u64 = 512;
 
+/// Rows that are sent as soon as their claim is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The last turn.
+    pub upto: u64,
+    /// The rows, if their turns are not their numbers.
+    pub rows: Option<Vec<u64>>,
+}
+
 /// The claims of one run.
 #[derive(Debug)]
 pub(super) struct Claims {
-    last_row: u64,
+    /// The last turn that is known.
+    last: u64,
     asked: u64,
+    /// The rows of the turns from `asked` on, if a turn is not the number of its row.
+    coming: Option<VecDeque<u64>>,
     /// Rows that a fast run claims ahead.
     ahead: u64,
-    /// The start of the window, and the row that was sent then.
+    /// The start of the window, and the turn that it began with.
     window: Option<(Instant, u64)>,
 }
 
 impl Claims {
-    /// Claims no row behind `last_row`.
-    pub(super) const fn new(last_row: u64) -> Self {
-        Self { last_row, asked: 0, ahead: 0, window: None }
+    /// Claims rows that are sent by their numbers, none behind `last_row`.
+    pub(super) const fn in_order(last_row: u64) -> Self {
+        Self { last: last_row, asked: 0, coming: None, ahead: 0, window: None }
     }
 
-    /// The row up to which to claim now that `row` is about to be sent and `free` more may follow at once; `None` if enough is
-    /// claimed. A fast run asks when half of its lead is used up.
-    pub(super) fn ask(&mut self, row: u64, free: u64, now: Instant) -> Option<u64> {
-        self.measure(row, now);
+    /// Claims rows in the order in which they [arrive](Self::arrived).
+    pub(super) fn by_name() -> Self {
+        Self { coming: Some(VecDeque::new()), ..Self::in_order(0) }
+    }
+
+    /// Takes the row of the next turn, if turns are not numbers of rows.
+    pub(super) fn arrived(&mut self, row: u64) {
+        if let Some(coming) = &mut self.coming {
+            coming.push_back(row);
+            self.last += 1;
+        }
+    }
+
+    /// The claim to make now that the row of this `turn` is about to be sent and `free` more may follow at once; `None` if
+    /// enough is claimed. A fast run asks when half of its lead is used up.
+    pub(super) fn ask(&mut self, turn: u64, free: u64, now: Instant) -> Option<Claim> {
+        self.measure(turn, now);
         // A row that is sent again was claimed long ago.
-        if self.asked > 0 && (row + self.ahead / 2).min(self.last_row) <= self.asked {
+        if self.asked > 0 && (turn + self.ahead / 2).min(self.last) <= self.asked {
             return None;
         }
-        self.asked = (row + self.ahead.max(free.min(FIRST))).min(self.last_row).max(self.asked);
-        Some(self.asked)
+        let before = self.asked;
+        self.asked = (turn + self.ahead.max(free.min(FIRST))).min(self.last).max(self.asked);
+        let count = usize::try_from(self.asked - before).unwrap_or(usize::MAX);
+        let rows = self.coming.as_mut().map(|coming| coming.drain(..count.min(coming.len())).collect());
+        Some(Claim { upto: self.asked, rows })
     }
 
-    fn measure(&mut self, row: u64, now: Instant) {
-        let (start, first) = *self.window.get_or_insert((now, row));
+    fn measure(&mut self, turn: u64, now: Instant) {
+        let (start, first) = *self.window.get_or_insert((now, turn));
         let elapsed = now.duration_since(start);
         if elapsed < WINDOW {
             return;
         }
-        let rows = u128::from(row.saturating_sub(first)) * WINDOW.as_micros() / elapsed.as_micros().max(1);
+        let rows = u128::from(turn.saturating_sub(first)) * WINDOW.as_micros() / elapsed.as_micros().max(1);
         let rows = u64::try_from(rows).unwrap_or(u64::MAX);
         self.ahead = if rows < FAST { 0 } else { (2 * rows).min(MOST) };
-        self.window = Some((now, row));
+        self.window = Some((now, turn));
     }
 }
 
@@ -68,10 +100,10 @@ mod tests {
 
     /// Sends `rows` rows, one every `pause`. Returns the largest lead of the claims in the second half, and the last claim.
     fn run(rows: u64, pause: Duration) -> (u64, u64) {
-        let mut claims = Claims::new(rows);
+        let mut claims = Claims::in_order(rows);
         let (mut now, mut claimed, mut ahead) = (Instant::now(), 0, 0);
         for row in 1..=rows {
-            if let Some(upto) = claims.ask(row, 0, now) {
+            if let Some(Claim { upto, rows: None }) = claims.ask(row, 0, now) {
                 assert!(upto > claimed);
                 claimed = upto;
             }
@@ -92,7 +124,7 @@ mod tests {
     }
     #[test]
     fn no_more_rows_are_claimed_than_there_are_permits() {
-        let (mut claims, mut now) = (Claims::new(1000), Instant::now());
+        let (mut claims, mut now) = (Claims::in_order(1000), Instant::now());
         // Four requests end at the same moment, five times a second.
         for burst in 0..200 {
             for place in 0..4 {
@@ -102,6 +134,31 @@ mod tests {
             }
             now += Duration::from_millis(200);
         }
-        assert_eq!(Claims::new(1000).ask(1, 1023, now), Some(9));
+        assert_eq!(Claims::in_order(1000).ask(1, 1023, now), Some(Claim { upto: 9, rows: None }));
+    }
+
+    #[test]
+    fn rows_out_of_order_are_named_once_and_before_they_are_sent() {
+        let (mut claims, mut now) = (Claims::by_name(), Instant::now());
+        let order: Vec<u64> = (0..20_000).map(|turn| turn * 7 % 20_000 + 1).collect();
+        let (mut named, mut received) = (Vec::new(), 0);
+        for turn in 1..=order.len() {
+            // The reader hands over 64 rows at a time.
+            if turn > received {
+                order[received..].iter().take(64).for_each(|row| claims.arrived(*row));
+                received += 64;
+            }
+            if let Some(claim) = claims.ask(turn as u64, 3, now) {
+                named.extend(claim.rows.unwrap());
+                assert_eq!(claim.upto, named.len() as u64);
+            }
+            assert!(
+                named.len() >= turn && named[turn - 1] == order[turn - 1],
+                "row {} is not claimed",
+                order[turn - 1]
+            );
+            now += Duration::from_micros(25);
+        }
+        assert_eq!(named, order);
     }
 }

@@ -54,8 +54,8 @@ impl Dispatcher {
                 () = engine.shared.stop.cancelled() => return,
                 () = engine.shared.until_written(BACKLOG) => {}
             }
-            let request = match self.queue.pop_front() {
-                Some(QueuedRow::Send(request)) => request,
+            let (request, turn) = match self.queue.pop_front() {
+                Some(QueuedRow::Send { request, turn }) => (request, turn),
                 Some(QueuedRow::Settled(outcome)) => {
                     engine.emit(*outcome, None);
                     continue;
@@ -77,8 +77,8 @@ impl Dispatcher {
                 permit = self.admitted() => permit,
             };
             match permit {
-                Some(permit) if !engine.health.borrow().doubts_all() => self.start(request, false, permit),
-                _ => self.queue.push_front(QueuedRow::Send(request)),
+                Some(permit) if !engine.health.borrow().doubts_all() => self.start(request, turn, false, permit),
+                _ => self.queue.push_front(QueuedRow::Send { request, turn }),
             }
         }
     }
@@ -94,16 +94,19 @@ impl Dispatcher {
             () = engine.shared.stop.cancelled() => {}
             () = engine.parked.changed.notified() => {}
             batch = self.rows.recv(), if self.open => match batch {
-                Some(batch) => self.queue = batch.into(),
+                Some(batch) => {
+                    engine.gate.expect(&batch);
+                    self.queue = batch.into();
+                }
                 None => self.open = false,
             },
             Some(ended) = self.tasks.join_next(), if !self.open => propagate_panic(ended),
         }
     }
 
-    fn start(&mut self, request: Request, probe: bool, permit: OwnedSemaphorePermit) {
+    fn start(&mut self, request: Request, turn: u64, probe: bool, permit: OwnedSemaphorePermit) {
         // In a box: tokio moves a task's future eight times on its way, and this one has two kilobytes.
-        let task = Box::pin(RowTask::new(Rc::clone(&self.engine), request, probe).run(permit));
+        let task = Box::pin(RowTask::new(Rc::clone(&self.engine), request, turn, probe).run(permit));
         self.tasks.spawn_local(task);
         self.engine.waits.set_open(self.tasks.len(), false);
     }
@@ -118,13 +121,14 @@ impl Dispatcher {
         while self.queue.len() < PROBE_REACH
             && let Ok(batch) = self.rows.try_recv()
         {
+            engine.gate.expect(&batch);
             self.queue.extend(batch);
         }
         for row in std::mem::take(&mut self.queue) {
             match row {
                 QueuedRow::Settled(outcome) => engine.emit(*outcome, None),
                 QueuedRow::Follow(follower) => engine.follow(follower),
-                row @ QueuedRow::Send(_) => self.queue.push_back(row),
+                row @ QueuedRow::Send { .. } => self.queue.push_back(row),
             }
         }
         let (parked, queued) = (engine.parked.len(), self.queue.len());
@@ -138,7 +142,7 @@ impl Dispatcher {
         let place = (reach * part / 3).saturating_sub(1);
         if place < parked {
             engine.parked.release_probe(place);
-        } else if let Some(QueuedRow::Send(request)) = self.queue.remove(place - parked) {
+        } else if let Some(QueuedRow::Send { request, turn }) = self.queue.remove(place - parked) {
             let permit = tokio::select! {
                 biased;
                 () = engine.shared.stop.cancelled() => None,
@@ -146,7 +150,7 @@ impl Dispatcher {
             };
             if let Some(permit) = permit {
                 engine.parked.set_probing(true);
-                self.start(request, true, permit);
+                self.start(request, turn, true, permit);
             }
         }
         true

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::claims::Claims;
 use super::limiter::Limiter;
-use super::{Event, SendOptions, Shared};
+use super::{Event, QueuedRow, SendOptions, Shared};
 
 /// The start of a run with no more rows than this would take most of its time, so it is hurried.
 const FEW_ROWS: u64 = 100;
@@ -64,7 +64,11 @@ impl Gate {
             shared,
             events,
             permits: Arc::new(Semaphore::new(options.speed.concurrency)),
-            claims: RefCell::new(Claims::new(options.last_row)),
+            claims: RefCell::new(if options.speed.by_prefix {
+                Claims::by_name()
+            } else {
+                Claims::in_order(options.last_row)
+            }),
             limiter: RefCell::new(limiter),
             turnstile: Mutex::new(()),
             changed: Notify::new(),
@@ -89,16 +93,26 @@ impl Gate {
         InFlightGuard(&self.shared)
     }
 
-    /// Waits until a request for `row` of about `tokens` tokens may leave. It has to [`leave`](Self::leave) then. Others are answered meanwhile, so that a row that
-    /// had to wait is asked whether it is still `wanted`.
-    pub(super) async fn pass(&self, row: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
+    /// Takes rows that will pass, in the order of their turns.
+    pub(super) fn expect<'a>(&self, rows: impl IntoIterator<Item = &'a QueuedRow>) {
+        let mut claims = self.claims.borrow_mut();
+        for row in rows {
+            if let QueuedRow::Send { request, .. } = row {
+                claims.arrived(request.row);
+            }
+        }
+    }
+
+    /// Waits until a request of about `tokens` tokens may leave, given the `turn` of its row. It has to [`leave`](Self::leave)
+    /// then. Others are answered meanwhile, so that a row that had to wait is asked whether it is still `wanted`.
+    pub(super) async fn pass(&self, turn: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
         if self.shared.stop.is_cancelled() {
             return Passage::Stopping;
         }
         // The usual case: the queue is empty, and there is room.
         if let Ok(_turn) = self.turnstile.try_lock() {
-            self.claim(row);
-            if self.shared.claimed.load(Ordering::Acquire) >= row
+            self.claim(turn);
+            if self.shared.claimed.load(Ordering::Acquire) >= turn
                 && self.limiter.borrow_mut().take(Instant::now(), tokens).is_ok()
             {
                 return Passage::Open;
@@ -107,17 +121,17 @@ impl Gate {
         tokio::select! {
             biased;
             () = self.shared.stop.cancelled() => Passage::Stopping,
-            passage = self.queue(row, tokens, wanted) => passage,
+            passage = self.queue(turn, tokens, wanted) => passage,
         }
     }
 
-    async fn queue(&self, row: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
+    async fn queue(&self, turn: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
         let _turn = self.turnstile.lock().await;
         if !wanted() {
             return Passage::Unwanted;
         }
-        self.claim(row);
-        self.shared.until_claimed(row).await;
+        self.claim(turn);
+        self.shared.until_claimed(turn).await;
         loop {
             if !wanted() {
                 return Passage::Unwanted;
@@ -131,13 +145,13 @@ impl Gate {
         }
     }
 
-    /// Asks for the claims that rows from `row` on need soon. Only the row at the turnstile asks, so that queued rows are not
+    /// Asks for the claims that rows from this `turn` on need soon. Only the row at the turnstile asks, so that queued rows are not
     /// claimed.
-    fn claim(&self, row: u64) {
+    fn claim(&self, turn: u64) {
         let free = self.permits.available_permits() as u64;
-        if let Some(upto) = self.claims.borrow_mut().ask(row, free, Instant::now()) {
+        if let Some(claim) = self.claims.borrow_mut().ask(turn, free, Instant::now()) {
             // The consumer outlives the engine, or has failed and cancelled it.
-            drop(self.events.send(Event::Claim(upto)));
+            drop(self.events.send(Event::Claim(claim)));
         }
     }
 

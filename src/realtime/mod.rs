@@ -47,6 +47,7 @@ use crate::price::PriceTable;
 use crate::request::{Request, TokenGrowth};
 use crate::rules::AnswerRules;
 pub use budget::{Budget, MaxCost};
+pub use claims::Claim;
 use engine::Engine;
 pub use funds::Need;
 use limiter::RateOptions;
@@ -72,6 +73,8 @@ pub struct SpeedOptions {
     pub retries: u32,
     /// Answers that break a rule, after which a row is still sent again.
     pub rechecks: u32,
+    /// Rows arrive ordered by their prompts, not by their numbers.
+    pub by_prefix: bool,
     /// The growth of `max_tokens` where an answer was cut off. `None`: such a row is not sent again for it.
     pub growth: Option<TokenGrowth>,
     /// Time for one request, from connect to the last byte.
@@ -113,7 +116,12 @@ pub struct SendOptions {
 #[derive(Debug)]
 pub enum QueuedRow {
     /// A request to send.
-    Send(Request),
+    Send {
+        /// The request.
+        request: Request,
+        /// Its place in the order of sending; the number of the row if that is the order.
+        turn: u64,
+    },
     /// A row that has its outcome without a request: it cannot be sent, or an earlier job has the answer.
     Settled(Box<Outcome>),
     /// A row that gets the outcome of an earlier one.
@@ -124,7 +132,7 @@ impl QueuedRow {
     /// The bytes that it is going to send.
     pub const fn bytes(&self) -> usize {
         match self {
-            Self::Send(request) => request.body.len(),
+            Self::Send { request, .. } => request.body.len(),
             Self::Settled(_) | Self::Follow(_) => 0,
         }
     }
@@ -138,10 +146,10 @@ pub enum Event {
     /// While its permit lives, nothing else is sent in its place: drop it when the outcome is committed. A kill before that
     /// loses the answer, and the row is paid for again. So a kill loses no more answers than there are permits.
     Outcome(Box<Outcome>, Option<OwnedSemaphorePermit>),
-    /// A row gets the outcome of an earlier one. It comes before the claim of any later row.
+    /// A row gets the outcome of an earlier one. It comes before the claim of any later row, unless a claim names its rows.
     Follow(Box<Follower>),
-    /// Rows up to this one are sent as soon as this claim is committed.
-    Claim(u64),
+    /// Rows are sent as soon as this claim is committed.
+    Claim(Claim),
     /// A row is sent again as soon as its earlier tries are committed; they may have been billed.
     Tried(Box<Outcome>, oneshot::Sender<()>),
     /// The run needs more of the budgets that it shares with other processes; the answer is [`Shared::drawn`].
@@ -180,7 +188,7 @@ pub enum Stopped {
 
 /// Sends every row that arrives to one of `urls`. Returns when all are finished, or the reason why it stopped before.
 ///
-/// Runs on the current thread. Rows arrive in ascending order.
+/// Runs on the current thread. Rows arrive in the order of their turns.
 pub async fn run(
     urls: Vec<Upstream>,
     options: SendOptions,

@@ -21,6 +21,8 @@ pub(super) struct RowTask {
     pub(super) outcome: Outcome,
     pub(super) tries: Tries,
     pub(super) body: Bytes,
+    /// Its place in the order of sending.
+    pub(super) turn: u64,
     /// Tokens that the limiter sets aside for a try.
     pub(super) about: u64,
     /// The row is sent out of its turn, to learn whether any row is answered.
@@ -70,7 +72,7 @@ impl Waste {
 }
 
 impl RowTask {
-    pub(super) fn new(engine: Rc<Engine>, request: Request, probe: bool) -> Self {
+    pub(super) fn new(engine: Rc<Engine>, request: Request, turn: u64, probe: bool) -> Self {
         let image = engine.options.table.image_tokens(&request.model);
         let reserve = request.reserve(image);
         let about = request.about(image) + reserve.completion / 2;
@@ -79,6 +81,7 @@ impl RowTask {
         let body = if streams { streaming(&request.body) } else { request.body.into_string() };
         Self {
             engine,
+            turn,
             about,
             affinity,
             failed_at: None,
@@ -218,7 +221,7 @@ impl RowTask {
                 }
             });
         } else {
-            match engine.gate.pass(self.outcome.row, self.about, || self.is_wanted()).await {
+            match engine.gate.pass(self.turn, self.about, || self.is_wanted()).await {
                 Passage::Open => {}
                 Passage::Unwanted => return RowAdmission::Unwanted,
                 Passage::Stopping => return RowAdmission::Stopping,

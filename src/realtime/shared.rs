@@ -14,7 +14,7 @@ use crate::price::Nanos;
 /// Shared by the engine and the consumer of its events.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Rows up to this one may be sent: the consumer has committed their claim.
+    /// Rows up to this turn may be sent: the consumer has committed their claim.
     pub(super) claimed: AtomicU64,
     /// Outcomes and followers emitted and not yet written.
     pub(super) backlog: AtomicUsize,
@@ -68,9 +68,9 @@ pub struct Gauges {
 }
 
 impl Shared {
-    /// The consumer has committed the claim of rows up to `row`.
-    pub fn claimed(&self, row: u64) {
-        self.claimed.fetch_max(row, Ordering::AcqRel);
+    /// The consumer has committed the claim of rows up to this turn.
+    pub fn claimed(&self, upto: u64) {
+        self.claimed.fetch_max(upto, Ordering::AcqRel);
         self.claimed_more.notify_one();
     }
 
@@ -85,9 +85,9 @@ impl Shared {
         self.written_more.notify_one();
     }
 
-    /// Waits until `row` may be sent. There may be one waiter at a time.
-    pub(super) async fn until_claimed(&self, row: u64) {
-        while self.claimed.load(Ordering::Acquire) < row {
+    /// Waits until the row of this turn may be sent. There may be one waiter at a time.
+    pub(super) async fn until_claimed(&self, turn: u64) {
+        while self.claimed.load(Ordering::Acquire) < turn {
             self.claimed_more.notified().await;
         }
     }

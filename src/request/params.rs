@@ -79,7 +79,7 @@ impl Endpoint {
     }
 
     /// The member that a body of this endpoint must have.
-    pub(super) const fn subject(self) -> &'static str {
+    pub const fn subject(self) -> &'static str {
         match self {
             Self::Chat => "messages",
             Self::Completions => "prompt",

@@ -200,7 +200,8 @@ impl Production {
         if let Some(FaultKind::Status(error)) = fault {
             return self.failure(id, error);
         }
-        let style = AnswerStyle { flaw: Flaw::None, cached: record.cached_tokens, cached_part: None, dialect: record.dialect };
+        let style =
+            AnswerStyle { flaw: Flaw::None, cached: record.cached_tokens, cached_part: None, dialect: record.dialect };
         let answer = answers::answer(&request, kind, style);
         self.bill.add(Bill::of(&request.model, true, answer.tokens).times(record.price_times));
         self.paid.push(hash);

@@ -22,7 +22,7 @@ const MUST_BE_WRITABLE: &str =
 const OPEN_PAUSE: Duration = Duration::from_millis(5);
 
 /// The format of both kinds of database.
-const FORMAT: i64 = 12;
+const FORMAT: i64 = 13;
 
 /// A column that tables of an earlier format lack.
 #[derive(Debug, Clone, Copy)]

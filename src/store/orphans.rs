@@ -96,7 +96,7 @@ impl Store {
     fn orphan(&self, id: &str) -> Result<Option<Orphan>> {
         let db = self.open_job(id)?;
         let (counts, batches) = (db.counts()?, db.batches()?);
-        if counts == (0, 0) && batches.is_empty() && db.claimed()? == 0 && db.retired()?.is_empty() {
+        if counts == (0, 0) && batches.is_empty() && !db.has_claim()? && db.retired()?.is_empty() {
             return Ok(None);
         }
         let Some(mut job) = db.entry()? else {

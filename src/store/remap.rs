@@ -59,7 +59,7 @@ impl Remap<'_> {
         let left = self.job.run(|db| {
             let left =
                 db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old WHERE leader IS NULL"), [])?;
-            db.execute_batch("DROP TABLE old; DELETE FROM meta WHERE key = 'claimed';")?;
+            db.execute_batch("DROP TABLE old; DELETE FROM meta WHERE key = 'claimed'; DELETE FROM sent;")?;
             Ok(left)
         })?;
         self.job.commit(true)?;

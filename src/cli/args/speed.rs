@@ -114,6 +114,7 @@ impl SpeedArgs {
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),
             rechecks: args.recheck.unwrap_or(0),
+            by_prefix: false,
             growth: args.grow_max_tokens,
             request_timeout,
             stream: args.stream.then_some(patience),

@@ -50,7 +50,7 @@ impl JobLock {
     /// 75 if another process holds the lock.
     pub(super) fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
         let batches_only =
-            job.transport == Transport::Batch && store.has_job(&job.id) && store.open_job(&job.id)?.claimed()? == 0;
+            job.transport == Transport::Batch && store.has_job(&job.id) && !store.open_job(&job.id)?.has_claim()?;
         let waits = batches_only || unsent::is_claimed_now(store, job)?;
         // In an outage, the other process holds the lock for as long as it retries a call.
         let until = if waits { LockWait::until(Deadline::after(RETRY_FOR * 2)) } else { LockWait::briefly() };

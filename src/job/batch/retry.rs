@@ -229,7 +229,7 @@ pub(super) fn keep_input(session: &mut Session<'_>) -> Result<()> {
 /// 66 if the input is gone.
 pub fn account_lost(session: &Session<'_>) -> Result<()> {
     let mut db = session.driver.db.borrow_mut();
-    if db.claimed()? == 0 {
+    if !db.has_claim()? {
         return Ok(());
     }
     let mut awaited = RowSet::new(session.job.total);

@@ -129,7 +129,7 @@ impl<'a> Session<'a> {
         let dir = store.make_job_dir(&job.id)?;
         let mut db = store.open_job(&job.id)?;
         // A realtime retry has written the job. If one was killed, its requests in flight must be accounted for first.
-        if db.claimed()? == 0 && !store.is_read_only() {
+        if !db.has_claim()? && !store.is_read_only() {
             db.settle_aside()?;
         }
         // An earlier llbatch has made the job.

@@ -74,6 +74,8 @@ CREATE TABLE IF NOT EXISTS follower (
     leader INTEGER NOT NULL, row INTEGER NOT NULL, fp BLOB NOT NULL, id TEXT NOT NULL,
     PRIMARY KEY (leader, row)
 ) STRICT, WITHOUT ROWID;
+-- Rows that may have been sent, where they are not sent in the order of the input; some of them have an outcome.
+CREATE TABLE IF NOT EXISTS sent (row INTEGER PRIMARY KEY) STRICT;
 -- The Together batches of this job. Each change is on the disk before llbatch acts on it.
 CREATE TABLE IF NOT EXISTS batch (
     number      INTEGER PRIMARY KEY, -- 1-based over all submissions of the job
@@ -110,4 +112,4 @@ CREATE TABLE IF NOT EXISTS entry (
 -- The totals of a job that has ended, as the report keeps them. Every write removes them.
 CREATE TABLE IF NOT EXISTS totals (only INTEGER PRIMARY KEY CHECK (only = 1), data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 12;
+PRAGMA user_version = 13;

@@ -41,6 +41,8 @@ pub struct JobDb {
     has_totals_table: bool,
     /// A power cut may take something that was committed.
     unsynced: bool,
+    /// Rows that were claimed by their numbers since those with an outcome were forgotten.
+    claimed_rows: usize,
     /// All prices that are kept with the job, by number.
     kept_prices: Vec<(u32, String)>,
     /// All base URLs that are kept with the job, by number.
@@ -125,6 +127,7 @@ impl JobDb {
             writing: false,
             has_totals_table: false,
             unsynced: true,
+            claimed_rows: 0,
             kept_prices,
             kept_urls,
             new: None,
@@ -219,6 +222,7 @@ pub(super) mod tests {
                 old.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {name}")).unwrap();
             }
         }
+        old.execute_batch("DROP TABLE sent").unwrap();
         old.pragma_update(None, "user_version", format).unwrap();
     }
 
@@ -243,19 +247,28 @@ pub(super) mod tests {
         let format_8: &[(&str, &[&str])] = &[("outcome", &later[1..]), ("set_aside", &later[1..])];
         let format_9: &[(&str, &[&str])] = &[("outcome", &later[2..]), ("set_aside", &later[2..])];
         let format_10: &[(&str, &[&str])] = &[("outcome", &later[3..]), ("set_aside", &later[3..])];
-        let formats = [(3, format_3), (5, format_5), (7, format_7), (8, format_8), (9, format_9), (10, format_10)];
+        // Format 13 has one table more.
+        let formats =
+            [(3, format_3), (5, format_5), (7, format_7), (8, format_8), (9, format_9), (10, format_10), (12, &[])];
         for (format, columns) in formats {
             let (dir, mut db) = db();
             let mut plain = outcome(1, 1, true);
             (plain.usage, plain.wasted) = (Some(Usage::new(10, 1)), Usage::new(1, 0));
             // Its body lies in the row, where those of earlier formats are.
             db.put_joined([(&plain, None)]).unwrap();
+            db.claim(3).unwrap();
             db.commit(true).unwrap();
             drop(db);
             let path = dir.path().join("j.db");
             downgrade(&path, format, columns);
             let mut db = JobDb::open(&path).unwrap();
             assert_eq!(db.outcomes(1, 10).unwrap(), [plain.clone()], "format {format}");
+            // The claim of a killed run stands, and rows may be claimed out of order.
+            assert_eq!(db.unanswered(9).unwrap(), [2, 3], "format {format}");
+            db.retire_lost(&[]).unwrap();
+            db.claim_rows(&[5, 3]).unwrap();
+            assert_eq!(db.unanswered(9).unwrap(), [3, 5], "format {format}");
+            db.release().unwrap();
             // Outcomes that are added later have all their columns.
             db.put(&outcome(2, 2, true)).unwrap();
             db.put_tried(&outcome(3, 3, false)).unwrap();

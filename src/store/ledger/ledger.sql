@@ -84,4 +84,4 @@ CREATE TABLE IF NOT EXISTS answered (
 CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, name TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spend_day ON spend (day);
 CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);
-PRAGMA user_version = 12;
+PRAGMA user_version = 13;

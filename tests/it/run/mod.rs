@@ -12,6 +12,7 @@ mod odd_input;
 mod outputs;
 mod own_fields;
 mod pick;
+mod prefixes;
 mod problems;
 mod refusals;
 mod resume;
