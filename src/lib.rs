@@ -24,7 +24,7 @@
 //! | [`pack`] | values as bytes in the store, and back | – |
 //! | [`batch_status`] | the states of a batch, in one spelling for all services | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
-//! | [`atomic_file`] | files that appear when they are complete | – |
+//! | [`atomic_file`] | files and objects that appear when they are complete | objects |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`tokens`] | estimates and bounds of tokens | – |
@@ -32,8 +32,9 @@
 //! | [`rules`] | the rules that an answer must pass: schema, choices, completeness | outcome |
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
-//! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
+//! | [`input`] | files, compression, formats; cut into blocks of whole records | objects, request |
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | `batch_status`, completion, json, text |
+//! | [`objects`] | objects at URLs: found and pinned, read in ranges, listed, written whole | api |
 //! | [`sandbox`] | the built-in server, compatible with Together and `OpenAI`, written from the services' documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline, `row_set` |
@@ -44,11 +45,11 @@
 //! | [`telling`] | progress and end of a command, told to others: a file of metrics | `atomic_file`, outcome, price, summary, ui |
 //! | [`context`] | what every command is given: settings, ui, telling, the form of its output | settings, telling, ui |
 //! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, `row_set`, store, tokens, ui |
-//! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, outcome, price, request, `row_set`, tokens |
+//! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, objects, outcome, price, request, `row_set`, tokens |
 //! | [`money`] | what work has cost and may still cost: budgets, reservations, exposure | context, input, outcome, price, realtime, request, `row_set`, store, summary, tokens |
 //! | [`results`] | result lines in input order, and the files they go to | `atomic_file`, context, input, outcome, price, request, `row_set`, rules, store, summary |
-//! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, outcome, price, request, rules, store, summary |
-//! | [`merge`] | results of several tasks put together in input order | batch, check, input, report, request, results, `row_set`, summary |
+//! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, objects, outcome, price, request, rules, store, summary |
+//! | [`merge`] | results of several tasks put together in input order | batch, check, input, objects, report, request, results, `row_set`, summary |
 //! | [`job`] | a job from its inputs to its summary, in real time or by batches | everything but cli and sandbox |
 //! | [`cli`] | clap; one file per subcommand | everything |
 //!
@@ -111,6 +112,7 @@ mod job;
 mod json;
 mod merge;
 mod money;
+mod objects;
 mod outcome;
 mod pack;
 mod price;

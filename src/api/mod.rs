@@ -152,6 +152,13 @@ fn connections(user_agent: &str, to: &url::Url) -> reqwest::ClientBuilder {
         .referer(false)
 }
 
+/// Settings of connections to stores of objects, which get what is sent, and whose bytes arrive as they are.
+pub fn store_connections(user_agent: &str, to: &url::Url) -> reqwest::ClientBuilder {
+    // Only the first call installs it.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    connections(user_agent, to).gzip(false).zstd(false)
+}
+
 impl Client {
     /// Makes a client. It connects when first used.
     ///

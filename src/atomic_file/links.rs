@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::objects::{is_url, stands_for};
+
 /// The kernel's own bound on a chain of links.
 const MAX_LINKS: usize = 40;
 
@@ -38,8 +40,11 @@ fn is_planted(link: &Path) -> bool {
     dir.mode() & 0o1002 == 0o1002 && link.uid() != me.uid() && link.uid() != dir.uid()
 }
 
-/// Tests whether two paths name one file; it need not exist.
+/// Tests whether two paths name one file, or one object; it need not exist. `a` may be a pattern that stands for `b` too.
 pub fn same_file(a: &Path, b: &Path) -> bool {
+    if is_url(a) || is_url(b) {
+        return stands_for(a, b);
+    }
     let real = |path: &Path| {
         path.canonicalize().or_else(|_| {
             let path = std::path::absolute(path)?;

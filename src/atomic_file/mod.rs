@@ -1,4 +1,4 @@
-//! A file that is either the old one or the complete new one, even if llbatch is killed.
+//! A file or object that is either the old one or the complete new one, even if llbatch is killed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 mod links;
 
 use crate::error::{Error, Exit, Result};
+use crate::objects::{ObjectUpload, ObjectUrl, abort_stale, is_url, object_place, shown_path};
 use links::follow_links;
 pub use links::same_file;
 
@@ -21,6 +22,8 @@ const BUFFER: usize = 64 * 1024;
 /// Bytes of the name that go into the temporary one; the rest of the 255 that file systems allow is for llbatch's part.
 const MAX_STEM: usize = 200;
 const SUFFIX: &[u8] = b".tmp";
+/// Ends the name of the file or object of a stopped command.
+const PARTIAL: &str = ".partial";
 
 /// A file that appears under its name only when it is [committed](Self::commit). If it is dropped before, nothing is left.
 ///
@@ -39,9 +42,45 @@ enum Sink {
         target: PathBuf,
     },
     Direct(BufWriter<File>),
+    /// Kept in a file without a name, and sent to a store when complete.
+    Object {
+        file: BufWriter<File>,
+        upload: ObjectUpload,
+    },
+}
+
+/// Help for outputs at URLs.
+pub struct ObjectHelp<'a> {
+    /// Returns the directory for results on their way to a store.
+    pub scratch: &'a dyn Fn() -> Result<PathBuf>,
+    /// Tells the user what does not stop the command.
+    pub warn: &'a dyn Fn(&str),
 }
 
 impl AtomicFile {
+    /// Opens an output at a path or URL. The bytes for an object are kept on the disk until they are complete, so that a
+    /// command that is killed leaves nothing at the URL. Abandoned uploads of killed commands are aborted first.
+    ///
+    /// # Errors
+    /// As [`Self::create`]; 74 or 75 if the object cannot be written.
+    pub fn open(path: &Path, mode: u32, help: &ObjectHelp<'_>) -> Result<Self> {
+        if !is_url(path) {
+            return Self::create(path, mode);
+        }
+        let url = ObjectUrl::parse(path)?;
+        let scratch = (help.scratch)()?;
+        let notes = scratch.join("uploads");
+        for error in abort_stale(&url, &notes) {
+            (help.warn)(&format!(
+                "an upload that a killed command left cannot be aborted, and its parts take room: {error}"
+            ));
+        }
+        let upload = ObjectUpload::prepare(&url, &notes)?;
+        let made = std::fs::create_dir_all(&scratch).and_then(|()| tempfile::tempfile_in(&scratch));
+        let file = made.map_err(|error| cannot_write(&scratch, error))?;
+        Ok(Self { path: path.to_owned(), sink: Sink::Object { file: BufWriter::with_capacity(BUFFER, file), upload } })
+    }
+
     /// Opens a temporary file beside `path`, named `.NAME.llbatch-XXXXXX.tmp`. It gets the permissions of the file that it
     /// will replace; a new one gets `mode` (such as 0o666) less the umask. A symbolic link stays a link: the file that it
     /// points to is replaced.
@@ -69,7 +108,7 @@ impl AtomicFile {
 
     /// Returns true for a file that will appear under its own name.
     pub const fn is_file(&self) -> bool {
-        matches!(self.sink, Sink::Beside { .. })
+        matches!(self.sink, Sink::Beside { .. } | Sink::Object { .. })
     }
 
     /// The path as given to [`Self::create`].
@@ -91,14 +130,14 @@ impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.sink {
             Sink::Beside { file, .. } => file.write(bytes),
-            Sink::Direct(file) => file.write(bytes),
+            Sink::Direct(file) | Sink::Object { file, .. } => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.sink {
             Sink::Beside { file, .. } => file.flush(),
-            Sink::Direct(file) => file.flush(),
+            Sink::Direct(file) | Sink::Object { file, .. } => file.flush(),
         }
     }
 }
@@ -138,6 +177,11 @@ impl Sink {
         match self {
             Self::Direct(mut file) => file.flush(),
             Self::Beside { file, target } => persist(file, &target),
+            Self::Object { file, upload } => {
+                send(file, &upload, "")?;
+                upload.remove(PARTIAL);
+                Ok(())
+            }
         }
     }
 
@@ -149,8 +193,14 @@ impl Sink {
                 let name = partial_name(if path.is_symlink() { &target } else { path });
                 persist(file, &name).map(|()| Some(name))
             }
+            Self::Object { file, upload } => send(file, &upload, PARTIAL).map(|()| Some(partial_name(path))),
         }
     }
+}
+
+fn send(file: BufWriter<File>, upload: &ObjectUpload, suffix: &str) -> io::Result<()> {
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    upload.send(&file, suffix).map_err(io::Error::other)
 }
 
 fn persist(file: BufWriter<NamedTempFile>, target: &Path) -> io::Result<()> {
@@ -164,6 +214,14 @@ fn persist(file: BufWriter<NamedTempFile>, target: &Path) -> io::Result<()> {
     }
 }
 
+/// Refuses an address of a kind that llbatch does not write.
+///
+/// # Errors
+/// 2 for an address.
+pub fn writable(path: &Path) -> Result<()> {
+    if is_url(path) { object_place(&ObjectUrl::parse(path)?) } else { local(path) }
+}
+
 /// Refuses an address such as `s3://bucket/out.jsonl` in the place of a file name.
 ///
 /// # Errors
@@ -172,7 +230,7 @@ pub fn local(path: &Path) -> Result<()> {
     let scheme = path.to_str().and_then(|path| path.split_once("://")).map(|(scheme, _)| scheme);
     match scheme.filter(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
         Some(scheme) => {
-            Err(Error::usage(format!("{}: llbatch writes files, not {scheme}:// addresses", path.display()))
+            Err(Error::usage(format!("{}: llbatch does not write this to {scheme}:// addresses", shown_path(path)))
                 .hint("write to a file, and copy it there when the command has ended"))
         }
         None => Ok(()),
@@ -182,12 +240,16 @@ pub fn local(path: &Path) -> Result<()> {
 /// Returns the name that a file has until it is whole: `FILE.partial`.
 pub fn partial_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
+    name.push(PARTIAL);
     PathBuf::from(name)
 }
 
 /// Deletes the partial file that a stopped command left beside `path`. Errors are ignored: it is untidy, not wrong.
 pub fn remove_partial(path: &Path) {
+    if is_url(path) {
+        // Done when the object was complete.
+        return;
+    }
     let Ok(target) = follow_links(path) else { return };
     let name = partial_name(if path.is_symlink() { &target } else { path });
     if name.symlink_metadata().is_ok_and(|old| old.is_file()) {
@@ -198,6 +260,9 @@ pub fn remove_partial(path: &Path) {
 /// Deletes temporary files that killed runs left beside `path`, and returns their number. Those of a living writer are
 /// locked and stay. Errors are ignored: leftovers are untidy, not wrong.
 pub fn remove_stale(path: &Path) -> usize {
+    if is_url(path) {
+        return 0;
+    }
     let Ok(target) = follow_links(path) else { return 0 };
     let Some((dir, name)) = split(&target) else { return 0 };
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
@@ -283,165 +348,13 @@ fn sync_directory(dir: &Path) -> io::Result<()> {
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Error {
+    // A store has told all of it.
+    let error = match error.downcast::<Error>() {
+        Ok(own) => return own,
+        Err(error) => error,
+    };
     Error::io(format_args!("{}: cannot write", path.display()), error)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    fn write(path: &Path, text: &str) -> Result<()> {
-        let mut file = AtomicFile::create(path, 0o666)?;
-        file.write_all(text.as_bytes()).unwrap();
-        file.commit()
-    }
-
-    #[test]
-    fn the_old_file_stays_until_the_new_one_is_complete() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out.jsonl");
-        fs::write(&path, "old").unwrap();
-        let mut file = AtomicFile::create(&path, 0o666).unwrap();
-        file.write_all(&vec![b'x'; 3 * BUFFER]).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(names(dir.path()).len(), 2);
-        assert!(names(dir.path())[0].starts_with(".out.jsonl.llbatch-"));
-        drop(file);
-        assert_eq!(names(dir.path()), ["out.jsonl"], "nothing is left of a dropped file");
-        write(&path, "new").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(names(dir.path()), ["out.jsonl"]);
-    }
-
-    #[test]
-    fn partial_file_leaves_the_old_one_and_is_removed_by_the_next_whole_one() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["out.jsonl", "link.jsonl"] {
-            let path = dir.path().join(name);
-            write(&path, "old").unwrap();
-            if name == "link.jsonl" {
-                fs::create_dir(dir.path().join("real")).unwrap();
-                fs::rename(&path, dir.path().join("real/out.jsonl")).unwrap();
-                symlink("real/out.jsonl", &path).unwrap();
-            }
-            let mut file = AtomicFile::create(&path, 0o666).unwrap();
-            file.write_all(b"half").unwrap();
-            let partial = file.commit_partial().unwrap().unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-            assert_eq!(fs::read_to_string(&partial).unwrap(), "half");
-            assert!(partial.to_str().unwrap().ends_with("/out.jsonl.partial"), "{partial:?}");
-            remove_partial(&path);
-            assert!(!partial.exists());
-        }
-    }
-
-    #[test]
-    fn permissions_are_those_of_the_old_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out.csv");
-        write(&path, "1").unwrap();
-        let plain = dir.path().join("plain");
-        fs::write(&plain, "").unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(&path), mode(&plain), "a new file is like any other new file");
-        for bits in [0o600, 0o664] {
-            fs::set_permissions(&path, Permissions::from_mode(bits)).unwrap();
-            write(&path, "2").unwrap();
-            assert_eq!(mode(&path), bits);
-        }
-    }
-
-    #[test]
-    fn a_link_stays_a_link_even_if_it_points_nowhere_yet() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("real")).unwrap();
-        let link = dir.path().join("link.jsonl");
-        symlink("hop.jsonl", &link).unwrap();
-        symlink("real/out.jsonl", dir.path().join("hop.jsonl")).unwrap();
-        for text in ["first", "second"] {
-            write(&link, text).unwrap();
-            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-            assert_eq!(fs::read_to_string(dir.path().join("real/out.jsonl")).unwrap(), text);
-        }
-        assert_eq!(names(&dir.path().join("real")), ["out.jsonl"]);
-        let ring = dir.path().join("ring");
-        symlink("ring", &ring).unwrap();
-        assert_eq!(write(&ring, "x").unwrap_err().exit, Exit::Io);
-    }
-
-    #[test]
-    fn what_cannot_be_a_file_is_said_with_a_remedy() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = write(dir.path(), "x").unwrap_err();
-        assert_eq!((error.exit, error.hint.is_some()), (Exit::Usage, true));
-        let mut slash = dir.path().join("new").into_os_string();
-        slash.push("/");
-        assert_eq!(write(Path::new(&slash), "x").unwrap_err().exit, Exit::Usage);
-        let error = write(&dir.path().join("no/such/out.csv"), "x").unwrap_err();
-        assert_eq!(error.exit, Exit::Io);
-        assert!(error.hint.unwrap_or_default().starts_with("mkdir -p "));
-        assert!(names(dir.path()).is_empty());
-    }
-
-    #[test]
-    fn devices_and_pipes_are_written_directly() {
-        write(Path::new("/dev/null"), "x").unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        // A descriptor of a file: another process may hold it too, so it must not be replaced.
-        let path = dir.path().join("held");
-        let held = File::create(&path).unwrap();
-        let inode = held.metadata().unwrap().ino();
-        write(&PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held))), "direct").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "direct");
-        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
-    }
-
-    #[test]
-    fn a_full_disk_is_exit_74() {
-        let mut file = AtomicFile::create(Path::new("/dev/full"), 0o666).unwrap();
-        file.write_all(b"x").unwrap();
-        let error = file.commit().unwrap_err();
-        assert_eq!(error.exit, Exit::Io);
-        assert!(error.to_string().contains("/dev/full") && error.hint.is_some(), "{error}");
-    }
-
-    #[test]
-    fn leftovers_of_the_dead_go_and_the_files_of_the_living_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out.jsonl");
-        let left = ".out.jsonl.llbatch-AAAAAA.tmp";
-        let others =
-            [".out.jsonl.llbatch-.tmp", ".out.jsonl.llbatch-a.b.tmp", ".other.llbatch-AAAAAA.tmp", "out.jsonl"];
-        for name in others.iter().chain([&left]) {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        symlink("out.jsonl", dir.path().join(".out.jsonl.llbatch-LINK.tmp")).unwrap();
-        let mut living = AtomicFile::create(&path, 0o666).unwrap();
-        let before = names(dir.path()).len();
-        assert_eq!(remove_stale(&path), 1);
-        let after = names(dir.path());
-        assert_eq!(after.len(), before - 1);
-        assert!(!after.iter().any(|name| name == left));
-        living.write_all(b"alive").unwrap();
-        living.commit().unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "alive");
-    }
-
-    #[test]
-    fn a_name_as_long_as_names_get_still_has_room_for_a_temporary_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("n".repeat(255));
-        write(&path, "long").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "long");
-    }
-}
+mod tests;

@@ -134,7 +134,7 @@ impl Blocks {
         self.current = match self.files.next() {
             None => None,
             Some(input) => Some(Current {
-                source: Source::open(&input.path, &input.shown)?.decoded(input.encoding),
+                source: Source::of(input.open()?, &input.shown)?.decoded(input.encoding),
                 file: input.shown.as_str().into(),
                 encoding: input.encoding,
                 found: None,

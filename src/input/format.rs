@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::objects::{ObjectUrl, is_url};
+
 /// The rule by which an input's bytes are cut into records.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -33,8 +35,16 @@ impl Format {
         }
     }
 
-    /// The format that a file's ending names. A `.gz` or `.zst` behind it does not count.
+    /// The format that the ending of a file or URL names. A `.gz` or `.zst` behind it does not count.
     pub fn of_path(path: &Path) -> Option<Self> {
+        if is_url(path) {
+            // A query may follow the name.
+            return Self::of_name(ObjectUrl::parse(path).ok()?.name());
+        }
+        Self::of_name(path)
+    }
+
+    fn of_name(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
         let name = [".gz", ".zst"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
         match name.rsplit_once('.')?.1 {
@@ -75,6 +85,7 @@ mod tests {
             ("dir.csv/a.NDJSON.gz", Some(Format::Jsonl)),
             ("a.b.csv.zst", Some(Format::Csv)),
             ("a.tsv", Some(Format::Tsv)),
+            ("https://h/a.csv?x=1.txt", Some(Format::Csv)),
             ("a.txt", Some(Format::Lines)),
             ("a.gz", None),
             ("a", None),

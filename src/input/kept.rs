@@ -38,7 +38,7 @@ impl Inputs {
             let name = format!("input-{number}");
             let path = dir.join(&name);
             let unwritable = |e| Error::io(format!("{}: the input cannot be stored", path.display()), e);
-            let mut from = File::open(&input.path).map_err(|e| source::unreadable(&input.shown, e))?;
+            let mut from = input.open()?;
             let to =
                 File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(unwritable)?;
             let mut head = Vec::new();
@@ -77,7 +77,7 @@ impl Inputs {
                     .len();
                 same_copy(&path, kept.hash.as_deref())?;
                 let (shown, format, bytes) = (kept.shown.clone(), kept.format, kept.unpacked.unwrap_or(bytes));
-                Ok(Input { path, shown, format, delimiter: None, encoding: None, bytes })
+                Ok(Input { path, shown, format, delimiter: None, encoding: None, bytes, remote: None })
             })
             .collect::<Result<_>>()?;
         Ok(Self { files, chosen: ChosenRows::default() })

@@ -15,6 +15,7 @@ mod limited;
 mod nature;
 mod opened;
 mod pick;
+mod remote;
 mod shard;
 mod source;
 
@@ -22,6 +23,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 pub use blocks::{Block, Blocks};
 pub use encoding::TextEncoding;
@@ -31,7 +33,9 @@ pub use header::{TableHeader, ambiguous, undivided};
 pub use kept::{Kept, same_copy};
 pub use opened::{OpenedInputs, StdinCopy};
 pub use pick::{ChosenRows, Pick};
+use remote::{NewFile, RemoteBytes};
 pub use shard::Shard;
+use source::RawBytes;
 pub use source::{Source, unreadable};
 
 use crate::error::{Error, Exit, Result};
@@ -72,8 +76,10 @@ struct Input {
     delimiter: Option<u8>,
     /// The encoding that the user named.
     encoding: Option<TextEncoding>,
-    /// Its size on disk.
+    /// Its size on disk, or at its URL.
     bytes: u64,
+    /// Its bytes, if `path` is no file of the user.
+    remote: Option<RemoteBytes>,
 }
 
 impl ReadOptions {
@@ -90,14 +96,22 @@ impl Inputs {
     /// # Errors
     /// Exit 66 for a file that is missing, a directory, a pipe or unreadable, and 2 for an unknown ending.
     pub fn resolve(paths: &[PathBuf], format: Option<Format>) -> Result<Self> {
-        let files = paths.iter().map(|path| Input::resolve(path, format)).collect::<Result<_>>()?;
-        Ok(Self { files, chosen: ChosenRows::default() })
+        Self::resolve_with(paths, format, &|| NamedTempFile::new().map_err(|e| Error::io("a copy cannot be stored", e)))
+    }
+
+    /// The same, with the maker of a file for the copy of an input at a URL that cannot be read in ranges.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; 75 if a server cannot be reached.
+    pub fn resolve_with(paths: &[PathBuf], format: Option<Format>, new_file: NewFile<'_>) -> Result<Self> {
+        Ok(Self { files: remote::resolve(paths, format, new_file)?, chosen: ChosenRows::default() })
     }
 
     /// A single file that has another name in messages, such as `-` for a copy of stdin.
     pub fn spooled(path: PathBuf, shown: &str, format: Format) -> Self {
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        let input = Input { path, shown: shown.to_owned(), format, delimiter: None, encoding: None, bytes };
+        let input =
+            Input { path, shown: shown.to_owned(), format, delimiter: None, encoding: None, bytes, remote: None };
         Self { files: vec![input], chosen: ChosenRows::default() }
     }
 
@@ -158,11 +172,15 @@ impl Inputs {
     }
 
     /// The identity and state of the files. It stays the same unless one of them is written to, as it holds their change
-    /// times, which no program can set. `None` if one cannot be read.
+    /// times, which no program can set. An object at a URL has its version here, and is changed once a read finds another. `None` if one cannot be read.
     pub fn stamp(&self) -> Option<String> {
         use std::os::unix::fs::MetadataExt;
         let mut stamp = String::new();
         for file in &self.files {
+            if let Some(RemoteBytes::Object(object)) = &file.remote {
+                stamp.push_str(&object.stamp());
+                continue;
+            }
             let m = fs::metadata(&file.path).ok()?;
             let part = format!(
                 "{}:{}:{}:{}.{}:{}.{};",
@@ -196,6 +214,14 @@ impl Inputs {
 }
 
 impl Input {
+    /// Opens its bytes, as they are stored.
+    fn open(&self) -> Result<RawBytes> {
+        match &self.remote {
+            Some(remote) => remote.open(&self.shown),
+            None => remote::open_file(&self.path, &self.shown),
+        }
+    }
+
     const fn is_table(&self) -> bool {
         matches!(self.format, Format::Csv | Format::Tsv)
     }
@@ -204,7 +230,7 @@ impl Input {
         let shown = path.display().to_string();
         let cannot = |why: &str| Error::new(Exit::NoInput, format!("{shown}: {why}"));
         let metadata = fs::metadata(path)
-            .map_err(|error| nature::unread_address(&shown).unwrap_or_else(|| source::unreadable(&shown, error)))?;
+            .map_err(|error| remote::unread_address(&shown).unwrap_or_else(|| source::unreadable(&shown, error)))?;
         if metadata.is_dir() {
             return Err(cannot("is a directory, not a file").hint(format!("name its files: {shown}/*.jsonl")));
         }
@@ -212,16 +238,27 @@ impl Input {
             return Err(cannot("is a pipe or a device, which cannot be read twice")
                 .hint("send it to standard input: llbatch … - --input-format jsonl < FILE"));
         }
-        let format = format.or_else(|| Format::of_path(path)).ok_or_else(|| {
-            nature::unread_ending(&shown).unwrap_or_else(|| {
-                Error::usage(format!("{shown}: cannot tell the format from the file ending"))
-                    .hint("pass --input-format jsonl|csv|tsv|lines")
-            })
-        })?;
+        let format = format.or_else(|| Format::of_path(path)).ok_or_else(|| no_format(&shown))?;
         // Opened and closed again, so that every unreadable file is found before work on the first begins.
         fs::File::open(path).map_err(|error| source::unreadable(&shown, error))?;
-        Ok(Self { path: path.to_owned(), shown, format, delimiter: None, encoding: None, bytes: metadata.len() })
+        Ok(Self {
+            path: path.to_owned(),
+            shown,
+            format,
+            delimiter: None,
+            encoding: None,
+            bytes: metadata.len(),
+            remote: None,
+        })
     }
+}
+
+/// The error of an input whose ending names no format.
+fn no_format(shown: &str) -> Error {
+    nature::unread_ending(shown).unwrap_or_else(|| {
+        Error::usage(format!("{shown}: cannot tell the format from the file ending"))
+            .hint("pass --input-format jsonl|csv|tsv|lines")
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Inputs that are something else than text: named for what they are, with a way to convert them.
 
-use std::path::Path;
-
 use super::{Format, csv};
 use crate::error::{Error, Exit, Result};
 use crate::request::shorten;
@@ -39,26 +37,6 @@ pub fn refuse(file: &str, head: &[u8]) -> Result<()> {
 fn unmarked(file: &str, encoding: &str) -> Error {
     Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16 without a mark, not UTF-8"))
         .hint(format!("pass --encoding {encoding}"))
-}
-
-/// The error of an input that does not exist and whose name is an address.
-pub(super) fn unread_address(shown: &str) -> Option<Error> {
-    let (scheme, rest) = shown.split_once("://")?;
-    let piped = |command: &str| {
-        let format = Format::of_path(Path::new(shown)).unwrap_or(Format::Jsonl);
-        format!("pipe it: {command} | llbatch … - --input-format {format}")
-    };
-    let (what, hint) = match scheme.to_ascii_lowercase().as_str() {
-        "s3" => ("an object in a bucket", piped(&format!("aws s3 cp '{shown}' -"))),
-        "gs" => ("an object in a bucket", piped(&format!("gcloud storage cat '{shown}'"))),
-        "az" => ("an object in Azure storage", "download it first, for example with azcopy copy".to_owned()),
-        "hf" => ("a file on Hugging Face", "download it first: hf download".to_owned()),
-        "http" | "https" => ("an address", piped(&format!("curl -fsSL '{shown}'"))),
-        "file" => ("an address", format!("name its path: {rest}")),
-        _ => return None,
-    };
-    let text = format!("{shown}: this is {what}, which llbatch does not read yet");
-    Some(Error::new(Exit::NoInput, text).hint(hint))
 }
 
 /// The error of an input whose ending tells that it cannot be read.

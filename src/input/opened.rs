@@ -28,8 +28,8 @@ pub struct StdinCopy {
 }
 
 impl OpenedInputs {
-    /// Opens the files at `paths`, or standard input. `new_file` makes the file that keeps a copy of standard input, which
-    /// is JSONL unless `options` say otherwise.
+    /// Opens the files and URLs at `paths`, or standard input. `new_file` makes the file that keeps a copy of standard input,
+    /// which is JSONL unless `options` say otherwise, or of a URL that cannot be read twice.
     ///
     /// # Errors
     /// 66 if an input cannot be read, 2 for an unknown ending (see [`Inputs::resolve`]), 74 if the copy cannot be written.
@@ -37,10 +37,11 @@ impl OpenedInputs {
         paths: &[PathBuf],
         stdin: bool,
         options: ReadOptions,
-        new_file: impl FnOnce() -> Result<NamedTempFile>,
+        new_file: impl Fn() -> Result<NamedTempFile>,
     ) -> Result<Self> {
         if !stdin {
-            return Ok(Self { inputs: Inputs::resolve(paths, options.format)?.read_as(&options)?, stdin: None });
+            let inputs = Inputs::resolve_with(paths, options.format, &new_file)?.read_as(&options)?;
+            return Ok(Self { inputs, stdin: None });
         }
         let copy = StdinCopy::of(&mut io::stdin().lock(), new_file()?, &options)?;
         let inputs = Inputs::spooled(copy.file.path().to_owned(), "-", options.piped_format());

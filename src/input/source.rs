@@ -1,10 +1,10 @@
 //! A file's bytes, unpacked.
 
-use std::fs::File;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::path::Path;
 
 use super::encoding::{Decoding, TextEncoding};
+use super::remote;
 use crate::error::{Error, Exit, Result};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -13,7 +13,9 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// Packed bytes are read in pieces of this size.
 const PIECE: usize = 256 * 1024;
 
-type Head = Chain<Cursor<Vec<u8>>, File>;
+/// Bytes on a disk, or of an object at a URL.
+pub(super) type RawBytes = Box<dyn Read + Send>;
+type Head = Chain<Cursor<Vec<u8>>, RawBytes>;
 
 /// An open input.
 pub struct Source {
@@ -32,10 +34,14 @@ enum Reader {
 }
 
 impl Source {
-    /// Opens `path`, gzip and zstd (also several in a row) unpacked.
+    /// Opens the file or URL `path`, gzip and zstd (also several in a row) unpacked.
     pub fn open(path: &Path, shown: &str) -> Result<Self> {
+        Self::of(remote::open(path, shown)?, shown)
+    }
+
+    /// Unpacks these bytes.
+    pub(super) fn of(mut file: RawBytes, shown: &str) -> Result<Self> {
         let fail = |error| unreadable(shown, error);
-        let mut file = File::open(path).map_err(fail)?;
         let mut first = Vec::with_capacity(ZSTD.len());
         file.by_ref().take(ZSTD.len() as u64).read_to_end(&mut first).map_err(fail)?;
         let (gzip, zstandard) = (first.starts_with(GZIP), first == ZSTD);
@@ -115,7 +121,7 @@ impl Source {
     }
 
     fn broken(&self, error: io::Error) -> Error {
-        let Some(packing) = self.packing.filter(|_| error.raw_os_error().is_none()) else {
+        let Some(packing) = self.packing.filter(|_| error.raw_os_error().is_none() && !is_own(&error)) else {
             return unreadable(&self.shown, error);
         };
         let state = if error.kind() == io::ErrorKind::UnexpectedEof { "is cut off" } else { "is damaged" };
@@ -139,8 +145,18 @@ pub(super) fn is_packed(head: &[u8]) -> bool {
     head.starts_with(GZIP) || head.starts_with(ZSTD)
 }
 
+/// Returns true if the error is one of llbatch's own inside the system's.
+fn is_own(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)
+}
+
 /// The error of an input that the system cannot read.
 pub fn unreadable(shown: &str, error: io::Error) -> Error {
+    // An object at a URL has told all of it.
+    let error = match error.downcast::<Error>() {
+        Ok(own) => return own,
+        Err(error) => error,
+    };
     let hint = match error.kind() {
         io::ErrorKind::NotFound => "check the name and the directory",
         io::ErrorKind::PermissionDenied => "check the permissions of that path",

@@ -187,11 +187,10 @@ fn columns_without_a_name_or_with_a_taken_one_get_one() {
 #[test]
 fn addresses_and_foreign_endings_are_named_for_what_they_are() {
     for (path, exit, words, hint) in [
-        ("s3://bucket/p.jsonl", Exit::NoInput, "bucket", "aws s3 cp 's3://bucket/p.jsonl' - | llbatch"),
-        ("gs://bucket/p.jsonl", Exit::NoInput, "bucket", "gcloud storage cat"),
-        ("az://box/p.jsonl", Exit::NoInput, "Azure", "azcopy"),
-        ("hf://datasets/a/b/c.jsonl", Exit::NoInput, "Hugging Face", "hf download"),
-        ("https://files.example.org/x.jsonl", Exit::NoInput, "an address", "curl -fsSL"),
+        ("ftp://host/p.jsonl", Exit::NoInput, "an address", "s3://"),
+        ("file:///tmp/p.jsonl", Exit::NoInput, "an address", "name its path: /tmp/p.jsonl"),
+        ("hf://models/a/b/c.jsonl", Exit::Usage, "no file of a dataset", "hf://datasets/OWNER"),
+        ("http://files.example.org/x.jsonl", Exit::Usage, "not encrypted", "https://"),
     ] {
         let error = Inputs::resolve(&[path.into()], None).unwrap_err();
         assert!(error.exit == exit && error.message.contains(words), "{error:?}");

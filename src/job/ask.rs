@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::input::ReadOptions;
 use crate::money::budget::Remaining;
+use crate::objects::shown_path;
 use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
@@ -229,10 +230,10 @@ impl InputSource {
         }
     }
 
-    /// Returns the source as the user typed it.
+    /// Returns the source as the user typed it, without the secrets of URLs.
     pub fn shown(&self) -> String {
         match self {
-            Self::Files(files) => files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" "),
+            Self::Files(files) => files.iter().map(|path| shown_path(path)).collect::<Vec<_>>().join(" "),
             Self::Stdin => "-".to_owned(),
         }
     }

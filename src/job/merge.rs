@@ -11,6 +11,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{OpenedInputs, ReadOptions};
 use crate::merge::{MergeInput, Merged, MergedRow, PartForm, Parts};
 use crate::money::charge;
+use crate::objects::shown_path;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::{Nanos, PriceBook};
 use crate::report::ReadRow;
@@ -267,7 +268,7 @@ fn read_figures(path: &Path) -> Result<PartFigures> {
 pub fn distinct(parts: &[PathBuf]) -> Result<()> {
     for (i, part) in parts.iter().enumerate() {
         if parts[..i].iter().any(|earlier| same_file(earlier, part)) {
-            return Err(Error::usage(format!("{}: this part is named twice", part.display())));
+            return Err(Error::usage(format!("{}: this part is named twice", shown_path(part))));
         }
     }
     Ok(())

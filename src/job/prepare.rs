@@ -79,7 +79,9 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
 
     progress.phase("writing batch files");
     let made = destination.make()?;
-    let stage = Stage::new(0o666);
+    // Without a state directory, only files can be written.
+    let scratch = ctx.settings.state_dir().map(Path::to_owned).unwrap_or_default();
+    let stage = Stage::new(0o666, &scratch);
     let options = SplitOptions {
         open: &|number, model| destination.open(number, model, &stage, order.inputs),
         limits: form_of(ctx.settings.dialect()),

@@ -13,6 +13,7 @@ use super::verdict::{JobFacts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::ReadOptions;
+use crate::objects::{is_url, shown_path};
 use crate::outcome::Fingerprint;
 use crate::report::details::{ReportDetails, ReportDocument, ReportSource};
 use crate::report::{Folded, batch_time, of_files, of_job, time_of};
@@ -42,7 +43,10 @@ impl Named {
     /// Decides between a job and files, and tells the user which one it chose if both exist.
     fn of(names: &[String], ctx: &Ctx) -> Result<Self> {
         // A pipe is a file too: `<(zcat FILE)`.
-        let is_file = |name: &str| name == "-" || Path::new(name).metadata().is_ok_and(|file| !file.is_dir());
+        let is_file = |name: &str| {
+            let path = Path::new(name);
+            name == "-" || is_url(path) || path.metadata().is_ok_and(|file| !file.is_dir())
+        };
         let [name] = names else {
             return match names.iter().find(|name| !is_file(name)) {
                 None => Ok(Self::Files),
@@ -107,7 +111,8 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
     let rows = RowFacts::of(totals.succeeded() + totals.failed(), totals);
     let verdict = Verdict::of(&JobFacts::of_rows(rows));
     let summary = totals.summary(&verdict.meta_of_files());
-    Ok(read.folded.details.into_report(summary, ReportSource::Files { files: files.to_vec(), batch_price }, None))
+    let shown = files.iter().map(|file| shown_path(Path::new(file))).collect();
+    Ok(read.folded.details.into_report(summary, ReportSource::Files { files: shown, batch_price }, None))
 }
 
 /// Reports on the job that `name` means.

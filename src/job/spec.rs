@@ -12,6 +12,7 @@ use crate::check::Checked;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Inputs, Kept, ReadOptions, same_copy};
+use crate::objects::{is_url, kept_path};
 use crate::request::Params;
 use crate::rules::{AnswerRules, RuleSpec};
 use crate::store::{Job, Store, Tags, service_identity};
@@ -30,7 +31,7 @@ pub struct Spec {
     /// A hash of the key that it was sent with. Empty: not known.
     #[serde(default)]
     pub account: String,
-    /// Absolute paths.
+    /// Absolute paths, and URLs without secrets.
     pub inputs: Vec<PathBuf>,
     /// The input came through a pipe. The job keeps a copy.
     pub spooled: bool,
@@ -73,7 +74,9 @@ pub struct Spec {
 impl Spec {
     /// Builds the record of a new job.
     pub fn new(remote: Remote<'_>, input: &InputSpec, skip_invalid: bool) -> Self {
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let absolute = |path: &PathBuf| {
+            if is_url(path) { kept_path(path) } else { std::path::absolute(path).unwrap_or_else(|_| path.clone()) }
+        };
         Self {
             inputs: input.source.files().iter().map(absolute).collect(),
             spooled: input.source == InputSource::Stdin,
@@ -275,7 +278,7 @@ pub(super) fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> 
         return Inputs::kept(&store.job_dir(id), &spec.kept)?.read_as(options);
     }
     if !spec.spooled {
-        return Inputs::resolve(&spec.inputs, options.format)?.read_as(options);
+        return Inputs::resolve_with(&spec.inputs, options.format, &|| store.spool())?.read_as(options);
     }
     let path = store.spool_path(id);
     if !path.exists() {

@@ -7,6 +7,7 @@ use super::PartLine;
 use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Source, unreadable};
+use crate::objects::shown_path;
 use crate::report::ReadRow;
 use crate::results::write_cells;
 
@@ -100,7 +101,7 @@ impl PartFile {
             Some(Format::Tsv) => Some(b'\t'),
             _ => None,
         };
-        let (shown, path) = (path.display().to_string(), path.to_owned());
+        let (shown, path) = (shown_path(path), path.to_owned());
         let mut part = Self { shown, path, number, delimiter, form: None, prefix: prefix.to_owned(), written };
         let mut reader = part.reader()?;
         let first = reader.next()?;

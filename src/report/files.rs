@@ -11,6 +11,7 @@ use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Source};
 use crate::money::charge;
+use crate::objects::shown_path;
 use crate::outcome::Outcome;
 use crate::price::{PriceBook, PriceTable};
 use crate::summary::Totals;
@@ -59,8 +60,9 @@ struct FilesReader {
 
 impl FilesReader {
     fn file(&mut self, file: &str) -> Result<()> {
-        let (path, shown) = if file == "-" { ("/dev/stdin", "standard input") } else { (file, file) };
-        let path = Path::new(path);
+        let path = Path::new(if file == "-" { "/dev/stdin" } else { file });
+        let shown = if file == "-" { "standard input".to_owned() } else { shown_path(path) };
+        let shown = &*shown;
         let source = Source::open(path, shown)?;
         match Format::of_path(path) {
             Some(Format::Csv) => self.table(source, b',', shown),

@@ -8,7 +8,7 @@ use super::ordered_writer::{OrderedWriter, ResultTargets};
 use super::row_reader::RowReader;
 use super::summary_file::write_summary;
 use super::target::Target;
-use crate::atomic_file::{AtomicFile, partial_name, remove_stale, same_file};
+use crate::atomic_file::{AtomicFile, ObjectHelp, partial_name, remove_stale, same_file};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::row_set::RowSet;
@@ -76,10 +76,12 @@ impl Delivery {
         // A pipe's reader would take a mark for a part of the first name.
         let table = RecordColumns { marked: table.marked && self.output.is_some(), ..table };
         let renderer = Renderer::new(&self.form, &table)?;
+        let scratch = || ctx.settings.state_dir().map(Path::to_owned);
+        let help = ObjectHelp { scratch: &scratch, warn: &|text| ctx.ui.warn(text) };
         let open = |path: &Path| {
             // The partial file of a killed run is of no use: its results are in the store.
             let _ = remove_stale(path);
-            AtomicFile::create(path, 0o666)
+            AtomicFile::open(path, 0o666, &help)
         };
         let results = match &self.output {
             Some(path) => Target::File(open(path)?),

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::BatchFile;
 use super::stage::{NewBatchFile, Stage, file_name, uncounted};
-use crate::atomic_file::{local, same_file};
+use crate::atomic_file::{same_file, writable};
 use crate::error::{Error, Exit, Result};
+use crate::objects::is_url;
 use crate::text;
 
 /// The place that `-o` names.
@@ -27,7 +28,15 @@ impl Destination {
     /// 2 for `-`, and for a file with another ending.
     pub fn of(path: &Path) -> Result<Self> {
         let shown = path.display();
-        local(path)?;
+        if is_url(path) {
+            let dir = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+            return if dir {
+                Ok(Self::Dir(path.to_owned()))
+            } else {
+                writable(path).map(|()| Self::File(path.to_owned()))
+            };
+        }
+        writable(path)?;
         if path.as_os_str() == "-" {
             return Err(Error::usage("-o -: name a directory or a .jsonl file")
                 .hint("for a single batch -o /dev/stdout works as well"));
@@ -48,7 +57,7 @@ impl Destination {
     /// Makes the directory if it is missing, and returns it then.
     pub fn make(&self) -> Result<Option<&Path>> {
         match self {
-            Self::Dir(dir) if !dir.is_dir() => {
+            Self::Dir(dir) if !is_url(dir) && !dir.is_dir() => {
                 fs::create_dir_all(dir)
                     .map_err(|e| Error::io(format_args!("{}: the directory cannot be made", dir.display()), e))?;
                 Ok(Some(dir))

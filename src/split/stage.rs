@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::atomic_file::{AtomicFile, remove_stale};
+use crate::atomic_file::{AtomicFile, ObjectHelp, remove_stale};
 use crate::error::{Error, Result};
 
 /// Files that may be open at the same time: those being filled, and those that wait for the others.
@@ -31,21 +31,26 @@ pub struct NewBatchFile {
 #[derive(Debug, Default)]
 pub struct Stage {
     mode: u32,
+    /// The directory for files on their way to a store.
+    scratch: PathBuf,
     complete: Rc<RefCell<Vec<AtomicFile>>>,
 }
 
 impl Stage {
-    /// Gives new files `mode` (such as 0o666) less the umask; replaced files keep theirs.
-    pub fn new(mode: u32) -> Self {
+    /// Gives new files `mode` (such as 0o666) less the umask; replaced files keep theirs. Files on their way to a store lie
+    /// in `scratch`.
+    pub fn new(mode: u32, scratch: &Path) -> Self {
         // If the limit cannot be raised, opening one file too many gives an error.
         let _ = rlimit::increase_nofile_limit(OPEN_FILES);
-        Self { mode, complete: Rc::default() }
+        Self { mode, scratch: scratch.to_owned(), complete: Rc::default() }
     }
 
     /// Opens a file that [`Stage::commit`] puts at `path`.
     pub fn open(&self, path: PathBuf) -> Result<NewBatchFile> {
         let _ = remove_stale(&path);
-        let file = AtomicFile::create(&path, self.mode)?;
+        let scratch = || Ok(self.scratch.clone());
+        let warn = |text: &str| tracing::warn!("{text}");
+        let file = AtomicFile::open(&path, self.mode, &ObjectHelp { scratch: &scratch, warn: &warn })?;
         Ok(NewBatchFile { path, sink: Box::new(StagedFile { file, complete: Rc::clone(&self.complete) }) })
     }
 
@@ -141,7 +146,7 @@ mod tests {
             opened.sink.write_all(name.as_bytes()).unwrap();
             opened.sink.finish().unwrap();
         };
-        let stage = Stage::new(0o666);
+        let stage = Stage::new(0o666, dir.path());
         fill(&stage, "a");
         fill(&stage, "b");
         let unfinished = stage.open(dir.path().join("c")).unwrap();
@@ -149,7 +154,7 @@ mod tests {
         drop((stage, unfinished));
         assert_eq!(names(), 0, "nothing is left");
 
-        let stage = Stage::new(0o666);
+        let stage = Stage::new(0o666, dir.path());
         fill(&stage, "a");
         fill(&stage, "b");
         stage.commit().unwrap();

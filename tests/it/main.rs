@@ -21,6 +21,7 @@ mod money;
 mod moved;
 mod narrow;
 mod nightly;
+mod objects;
 mod other_servers;
 mod prepare;
 mod recipes;

@@ -16,7 +16,7 @@ pub use shard::ShardArg;
 pub use speed::SpeedArgs;
 pub use tell::{TagArgs, TellArgs};
 
-use crate::atomic_file::local;
+use crate::atomic_file::writable;
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
@@ -96,7 +96,7 @@ impl ResultArgs {
     pub fn resolve(&self, json: bool) -> Result<Delivery> {
         let output = self.output.clone().filter(|p| p.as_os_str() != "-");
         for path in [&output, &self.errors, &self.summary].into_iter().flatten() {
-            local(path)?;
+            writable(path)?;
         }
         let named = match &self.format {
             Some(text) => {

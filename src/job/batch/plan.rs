@@ -176,7 +176,7 @@ pub(super) fn plan(
     let first = db.batches()?.last().map_or(1, |batch| batch.number + 1);
     db.forget_plan(first)?;
     let (dir, job) = (session.driver.dir.clone(), session.job.id.clone());
-    let stage = Stage::new(0o600);
+    let stage = Stage::new(0o600, &session.driver.dir);
     let name = |number: u32| format!("llb-{job}-{number}.jsonl");
     let open = |number: u32, _: &str| -> Result<NewBatchFile> { stage.open(dir.join(name(number))) };
     let table = &session.ctx.settings.prices;

@@ -346,8 +346,8 @@ fn file_whose_name_looks_like_an_address_is_read() {
     for name in ["s3://bucket/in.jsonl", "s3://bucket/in"] {
         home.write(name, prompts(1..=2));
     }
-    answered(&home.run(&server, &["s3://bucket/in.jsonl"]).code(0).stdout, 1..=2);
-    home.run(&server, &["s3://bucket/in"]).code(2).says(&["cannot tell the format", "--input-format"]);
-    answered(&home.run(&server, &["s3://bucket/in", "--input-format", "jsonl", "--fresh"]).code(0).stdout, 1..=2);
-    home.run(&server, &["s3://bucket/none.jsonl"]).code(66).says(&["an object in a bucket"]);
+    answered(&home.run(&server, &["./s3://bucket/in.jsonl"]).code(0).stdout, 1..=2);
+    home.run(&server, &["./s3://bucket/in"]).code(2).says(&["cannot tell the format", "--input-format"]);
+    answered(&home.run(&server, &["./s3://bucket/in", "--input-format", "jsonl", "--fresh"]).code(0).stdout, 1..=2);
+    home.run(&server, &["ftp://host/none.jsonl"]).code(66).says(&["an address that llbatch does not read"]);
 }

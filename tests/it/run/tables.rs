@@ -143,15 +143,16 @@ fn endings_that_cannot_be_written_are_refused() {
         (&["-o", "o.jsonl.gz"], "compressed"),
         (&["-o", "o.jsonl", "--errors", "e.csv"], "e.csv"),
         (&["-o", "o.jsonl", "--errors", "e.xlsx"], ".xlsx"),
-        (&["-o", "s3://bucket/o.jsonl"], "s3:// addresses"),
-        (&["--summary", "gs://bucket/s.json"], "gs:// addresses"),
+        (&["-o", "https://host/o.jsonl"], "llbatch does not write there"),
+        (&["-o", "ftp://host/o.jsonl"], "ftp:// addresses"),
+        (&["--summary", "gs://bucket/"], "this is no object to write"),
     ] {
         let out = home.run(&server, &[&["in.jsonl"], args].concat());
         assert!(!out.stderr.contains("mkdir"), "{}", out.stderr);
         drop(out.code(2).says(&[says]));
     }
     assert_eq!(server.requests(), 0);
-    home.llbatch(&["prepare", "in.jsonl", "-o", "s3://bucket/shards"]).code(2).says(&["s3:// addresses"]);
+    home.llbatch(&["prepare", "in.jsonl", "-o", "ftp://host/shards"]).code(2).says(&["ftp:// addresses"]);
     home.run(&server, &["in.jsonl", "-o", "plain"]).code(0);
     assert_eq!(rows(&home.read("plain")).len(), 2);
     home.llbatch(&["report", "plain", "--html", "s3://bucket/r.html"]).code(2).says(&["s3:// addresses"]);

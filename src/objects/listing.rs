@@ -1,0 +1,80 @@
+//! Inputs that stand for several objects: a final `/`, or a pattern.
+
+use std::path::{Path, PathBuf};
+
+use super::bucket::ObjectBucket;
+use super::failure::Direction;
+use super::url::{ObjectPlace, ObjectUrl};
+use super::{glob, hub, is_url};
+use crate::error::{Error, Exit, Result};
+
+/// Returns true if `url` may stand for several objects.
+fn is_pattern(url: &ObjectUrl) -> bool {
+    match &url.place {
+        ObjectPlace::Bucket { key, .. } => key.is_empty() || key.ends_with('/') || glob::is_glob(key),
+        ObjectPlace::Hub { path, .. } => path.is_empty() || path.ends_with('/') || glob::is_glob(path),
+        ObjectPlace::Web(_) => false,
+    }
+}
+
+/// The paths of a command with each final `/` and each pattern in a URL replaced by the objects that it stands for, in the
+/// order of their keys. Files and other URLs stay as they are.
+///
+/// # Errors
+/// 2 for an invalid URL, 66 if nothing matches or a store cannot be listed, 75 if one cannot be reached.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::with_capacity(paths.len());
+    for path in paths {
+        if !is_url(path) {
+            all.push(path.clone());
+            continue;
+        }
+        let url = ObjectUrl::parse(path)?;
+        if is_pattern(&url) {
+            all.extend(objects_of(&url)?.iter().map(|url| PathBuf::from(url.shown())));
+        } else {
+            all.push(path.clone());
+        }
+    }
+    Ok(all)
+}
+
+/// Tests whether `input`, which may be a pattern, stands for the object at `output`.
+pub fn stands_for(input: &Path, output: &Path) -> bool {
+    let (Ok(input), Ok(output)) = (ObjectUrl::parse(input), ObjectUrl::parse(output)) else { return false };
+    let (ObjectPlace::Bucket { store: a, bucket: b, key: pattern }, ObjectPlace::Bucket { store, bucket, key }) =
+        (&input.place, &output.place)
+    else {
+        return input == output;
+    };
+    let within = || if glob::is_glob(pattern) { glob::matches(pattern, key) } else { key.starts_with(&**pattern) };
+    (a, b) == (store, bucket) && (pattern == key || is_pattern(&input) && within())
+}
+
+/// The objects that a pattern stands for.
+fn objects_of(url: &ObjectUrl) -> Result<Vec<ObjectUrl>> {
+    let (pattern, keys) = match &url.place {
+        ObjectPlace::Bucket { key, .. } => {
+            let listed = ObjectBucket::open(url, Direction::Read)?.list(glob::fixed_prefix(key))?;
+            // A store's own mark of a folder is an empty object.
+            (key, listed.into_iter().filter(|o| o.size > 0).map(|object| object.key).collect::<Vec<_>>())
+        }
+        ObjectPlace::Hub { repository, revision, path } => {
+            (path, hub::list(repository, revision.as_deref(), glob::fixed_prefix(path), url)?)
+        }
+        ObjectPlace::Web(_) => return Ok(vec![url.clone()]),
+    };
+    let below = pattern.is_empty() || pattern.ends_with('/') && !glob::is_glob(pattern);
+    let wanted = |key: &&String| {
+        // Spark and Hive write their own notes beside the data under such names.
+        let name = Path::new(key.as_str()).file_name().map(|name| name.to_string_lossy());
+        let note = name.is_some_and(|name| name.starts_with(['_', '.']));
+        !note && (below || glob::matches(pattern, key))
+    };
+    let found: Vec<ObjectUrl> = keys.iter().filter(wanted).map(|key| url.with_key(key)).collect();
+    if found.is_empty() {
+        return Err(Error::new(Exit::NoInput, format!("{}: there is no such object", url.shown()))
+            .hint("`*` matches within one part of a key, `**` over parts, and a final / all objects below"));
+    }
+    Ok(found)
+}
