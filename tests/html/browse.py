@@ -1,6 +1,6 @@
 """Looks at the pages of run.sh in a headless browser, over its DevTools pipe: nothing but Python's own library.
 
-    browse.py BROWSER DIRECTORY-OF-PAGES DIRECTORY-FOR-SCREENSHOTS
+    browse.py BROWSER DIRECTORY-OF-PAGES DIRECTORY-FOR-SCREENSHOTS [AXE-CORE]
 """
 
 import base64
@@ -83,6 +83,12 @@ class Browser:
             raise SystemExit(f"html: {expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
+    def promised(self, expression):
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise SystemExit(f"html: {expression[:60]}: {result['exceptionDetails']}")
+        return result["result"].get("value")
+
     def look(self, width, height, mobile, scheme):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
@@ -121,6 +127,9 @@ def quiet(browser, name, url):
 # Figures of tiles that take more than one line, or more room than their tile has.
 BROKEN = ("[...document.querySelectorAll('.tile .value')].filter((v) => v.offsetHeight > 1.5 * parseFloat("
           "getComputedStyle(v).lineHeight) || v.scrollWidth > v.clientWidth).map((v) => v.textContent)")
+# Ids that are squeezed into a column of a few letters.
+SQUEEZED = ("[...document.querySelectorAll('td.x:first-child')].filter((cell) => cell.offsetHeight > 6 * parseFloat("
+            "getComputedStyle(cell).lineHeight)).map((cell) => cell.textContent)")
 VISIBLE = "[...document.querySelectorAll('#failed .rows > li')].filter((row) => row.offsetHeight > 0).length"
 
 
@@ -154,7 +163,20 @@ def search(browser, name, url, shots):
     browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def page(browser, path, shots):
+# Each violation with its rule, and the places where it was found.
+AXE = ("axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations.map((violation) => "
+       "violation.id + ': ' + violation.help + ' ' + violation.nodes.slice(0, 3).map((node) => node.target.join(' ') + "
+       "' ' + (node.any[0] || node.all[0] || {message: ''}).message).join('; ')))")
+
+
+def accessible(browser, name, where, axe):
+    """axe-core finds nothing: names, roles, order of headings, contrast, tables, regions that scroll."""
+    browser.eval(axe)
+    found = browser.promised(AXE)
+    check(found == [], f"{name}: axe-core, {where}: {found}")
+
+
+def page(browser, path, shots, axe):
     name, url = path.stem, path.as_uri()
     colours = set()
     for size, (width, height, mobile) in SIZES.items():
@@ -166,8 +188,12 @@ def page(browser, path, shots):
             check(wide <= width, f"{name}: {wide} wide on a {size} of {width}")
             broken = browser.eval(BROKEN)
             check(broken == [], f"{name}: figures broken on a {size}: {broken}")
+            squeezed = browser.eval(SQUEEZED)
+            check(squeezed == [], f"{name}: ids squeezed on a {size}: {squeezed}")
             colours.add((scheme, browser.eval("getComputedStyle(document.body).backgroundColor")))
             browser.shot(shots / f"{name}-{size}-{scheme}.png", whole=False)
+            if axe:
+                accessible(browser, name, f"{size}, {scheme}", axe)
     check(len(colours) == 2 and len({colour for _, colour in colours}) == 2, f"{name}: light and dark are {colours}")
     if name in ("realtime", "batch"):
         browser.look(*SIZES["desktop"], "light")
@@ -184,11 +210,12 @@ def page(browser, path, shots):
 
 def main():
     program, pages, shots = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    axe = Path(sys.argv[4]).read_text() if len(sys.argv) > 4 else None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(program, profile)
         try:
             for path in sorted(pages.glob("*.html")):
-                page(browser, path, shots)
+                page(browser, path, shots, axe)
         finally:
             browser.close()
     sys.exit(1 if failures else 0)

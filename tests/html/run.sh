@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Opens HTML reports in a real browser: no text of a row may run, the search must work, the page must fit a telephone, and
-# light and dark must differ. Leaves screenshots.
+# light and dark must differ, and axe-core must find nothing to say about its accessibility. Leaves screenshots.
 #
 #   tests/html/run.sh [PATH-TO-llbatch] [DIRECTORY-FOR-SCREENSHOTS]      default: target/html
 #
-# Needs Debian's chromium (apt-get install chromium) and Python 3.9 or newer, nothing from a network. Without them it says
-# `skipped: …` and ends with 0 (with 1 if HTML_REQUIRED=1). CHROMIUM names another browser of that family.
+# Needs Debian's chromium (apt-get install chromium) and Python 3.9 or newer. Without them it says `skipped: …` and ends with 0 (with 1
+# if HTML_REQUIRED=1). CHROMIUM names another browser of that family. axe-core comes from npm, or AXE names its axe.min.js; without
+# either, the pages are looked at without it, and that is said.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -48,5 +49,11 @@ ends 0 "$llbatch" report output.jsonl errors.jsonl --batch --html files.html >fi
 ends 0 "$llbatch" report empty.jsonl --html empty.html >empty.txt
 cp ./*.html ./*.txt "$shots"
 
-python3 "$here/browse.py" "$browser" "$work" "$shots"
+axe=${AXE:-}
+if [ -z "$axe" ] && command -v npm >/dev/null && npm pack --silent --pack-destination "$work" axe-core >/dev/null 2>&1; then
+    tar -xzf "$work"/axe-core-*.tgz -C "$work" package/axe.min.js
+    axe=$work/package/axe.min.js
+fi
+[ -n "$axe" ] || echo "html: axe-core skipped: npm does not bring it" >&2
+python3 "$here/browse.py" "$browser" "$work" "$shots" ${axe:+"$axe"}
 echo "html: all pages are well; screenshots in $shots"
