@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::completion::{AnswerPlaces, ReportedUsage};
+use crate::completion::{AnswerPlaces, ReportedUsage, shares};
 use crate::pack::{Pack, packed};
 
 /// The way in which requests reach the service.
@@ -217,6 +217,19 @@ impl Usage {
             && self.completion >= part.completion
             && self.cached >= part.cached
             && self.reasoning >= part.reasoning
+    }
+
+    /// Divides these tokens among rows in proportion to `weights`. The parts add up exactly.
+    pub fn shares(self, weights: &[u64]) -> Vec<Self> {
+        let (prompt, completion) = (shares(self.prompt, weights), shares(self.completion, weights));
+        let (cached, reasoning) = (shares(self.cached, &prompt), shares(self.reasoning, &completion));
+        let part = |i: usize| Self {
+            prompt: prompt[i],
+            completion: completion[i],
+            cached: cached[i],
+            reasoning: reasoning[i],
+        };
+        (0..weights.len()).map(part).collect()
     }
 
     /// `count` times these tokens.

@@ -4,7 +4,7 @@ use crate::price::PriceTable;
 use crate::request::{Draft, Endpoint, Problem, Record};
 use crate::tokens::{self, Estimator};
 
-/// Requests below this many tokens fit every model that there is, and need not be looked up.
+/// Requests below this many tokens fit every model that answers in words, and need not be looked up.
 const SHORT: u64 = 2048;
 
 /// Larger bodies are not counted: that takes longer than the service takes to refuse them.
@@ -18,6 +18,10 @@ pub const CONTEXT_LENGTH: &str = "context_length";
 
 /// Makes the problem of a row whose prompt and answer are surely more than its model reads.
 pub fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTable) -> Option<Problem> {
+    if draft.endpoint == Endpoint::Embeddings {
+        // The model cuts a longer text, and answers.
+        return None;
+    }
     let context = passable_context(draft, table)?;
     let text = text_bytes(draft);
     let prompt = if text > COUNTABLE {
@@ -60,7 +64,7 @@ pub(super) fn is_near_limit(
 fn passable_context(draft: &Draft<'_>, table: &PriceTable) -> Option<u64> {
     let bound =
         tokens::bound(&draft.body, draft.media(), table.image_tokens(&draft.model)).saturating_add(answer(draft));
-    if bound <= SHORT {
+    if bound <= SHORT && draft.endpoint != Endpoint::Embeddings {
         return None;
     }
     table.get(&draft.model)?.context.filter(|context| bound > *context)

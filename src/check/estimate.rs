@@ -43,7 +43,7 @@ pub struct RowStats {
 impl RowStats {
     /// The bounds on the tokens of the request, and of the answer (0: no bound is set).
     pub fn reserve(&self) -> Usage {
-        Usage::new(self.bound, self.max_tokens.unwrap_or(0))
+        Usage::new(self.bound, self.max_tokens.map_or(0, |bound| bound.max(1)))
     }
 }
 

@@ -22,7 +22,7 @@ pub struct HelpArgs {
 }
 
 /// The pages of the manual in `docs/`, by the names that users type.
-const PAGES: [(&str, &str); 20] = [
+const PAGES: [(&str, &str); 21] = [
     ("start", include_str!("../../docs/start.md")),
     ("input", include_str!("../../docs/input.md")),
     ("templates", include_str!("../../docs/templates.md")),
@@ -31,6 +31,7 @@ const PAGES: [(&str, &str); 20] = [
     ("batch", include_str!("../../docs/batch.md")),
     ("money", include_str!("../../docs/money.md")),
     ("answers", include_str!("../../docs/answers.md")),
+    ("endpoints", include_str!("../../docs/endpoints.md")),
     ("services", include_str!("../../docs/services.md")),
     ("data", include_str!("../../docs/data.md")),
     ("scale", include_str!("../../docs/scale.md")),

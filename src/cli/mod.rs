@@ -74,8 +74,8 @@ or deadline, 65 invalid input, 74 disk, 75 not finished or try again later,
 to resume). `llbatch help errors` lists all codes.
 
 The manual: `llbatch help PAGE` prints a page. Pages: start, input, templates,
-results, realtime, batch, money, answers, services, data, scale, schedulers,
-ci, errors, json, faq, from-others, performance, design, reference.";
+results, realtime, batch, money, answers, endpoints, services, data, scale,
+schedulers, ci, errors, json, faq, from-others, performance, design, reference.";
 
 /// Flags of every command.
 #[derive(Debug, Args)]

@@ -32,7 +32,7 @@ pub struct RunArgs {
     #[command(flatten)]
     once: OnceArgs,
     /// Send rows whose prompts begin alike near each other, for caches of prompts; results keep the input's order
-    #[arg(long, help_heading = "Cost")]
+    #[arg(long, conflicts_with = "pack", help_heading = "Cost")]
     group_by_prefix: bool,
 
     #[command(flatten)]
@@ -102,7 +102,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() && named.is_none() {
         return Err(InputArgs::missing("llbatch run prompts.jsonl -o out.jsonl"));
     }
-    args.input.realtime_endpoint()?;
+    let endpoint = args.input.realtime_endpoint()?;
     if let Some(rows) = args.input.preview.filter(|_| !args.input.inputs.is_empty()) {
         return preview::show(&args.input, rows, ctx);
     }
@@ -115,6 +115,9 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     let input = args.input.spec(&ctx.settings)?;
     let deadline = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
     let speed = SpeedOptions { by_prefix: args.group_by_prefix, ..args.speed.options(deadline, ctx)? };
+    if !args.input.inputs.is_empty() {
+        speed.suit(endpoint)?;
+    }
     let service = connect_later(ctx)?;
     let start = match named {
         Some(job) if args.input.inputs.is_empty() => {

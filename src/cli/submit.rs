@@ -49,6 +49,9 @@ pub struct SubmitArgs {
     /// Send all rows in batches, or let llbatch choose for each model: a batch where that saves money, else in real time
     #[arg(long, value_name = "HOW", default_value = "batch", value_parser = ["batch", "auto"])]
     via: String,
+    /// Refused: a batch has a line for each row
+    #[arg(long, value_name = "N", hide = true)]
+    pack: Option<u64>,
     /// Check and price the rows like `llbatch check`, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -155,6 +158,10 @@ impl SubmitArgs {
             return Err(
                 Error::usage("--metrics needs --wait").hint("without it, `llbatch wait last` takes the same flag")
             );
+        }
+        if self.pack.is_some() {
+            return Err(Error::usage("--pack: a batch has a line for each row, and batches do not serve embeddings")
+                .hint("`llbatch run --endpoint embeddings --pack N` packs rows into requests"));
         }
         self.input.batch_endpoint()?;
         Ok(())

@@ -6,6 +6,8 @@ mod choice;
 mod fence;
 mod members;
 mod places;
+mod shares;
+mod unpacking;
 mod usage;
 
 use std::borrow::Cow;
@@ -21,6 +23,8 @@ pub use choice::{Choice, Message};
 pub use fence::{is_fenced, may_be_fenced, unfenced};
 pub use members::NoCompletion;
 pub use places::AnswerPlaces;
+pub use shares::shares;
+pub use unpacking::{UnpackedAnswer, unpacked};
 pub use usage::ReportedUsage;
 
 /// A body, looked into.

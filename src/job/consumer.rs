@@ -181,7 +181,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
                     self.fan_out.arrive(*follower);
                 }
                 Event::Tried(so_far, saved) => {
-                    self.db.put_tried(&so_far)?;
+                    so_far.iter().try_for_each(|row| self.db.put_tried(row))?;
                     round.tried.push(saved);
                 }
                 Event::Draw(need) => round.draw = Some(need),

@@ -16,7 +16,7 @@ use crate::input;
 use crate::outcome::{ErrorCode, Fingerprint, Follower, Outcome};
 use crate::price::PriceTable;
 use crate::realtime::QueuedRow;
-use crate::request::{Draft, KeyMaker, Problem, Record, Request};
+use crate::request::{Draft, KeyMaker, OutRequest, Packer, Problem, Record, Request};
 use crate::results::ReadBlocks;
 use crate::row_set::RowSet;
 use crate::text;
@@ -40,6 +40,10 @@ pub(super) struct Feed<'a> {
     pub known: Option<&'a KnownFingerprints>,
     /// Context lengths of the models; a row that is surely longer is not sent. `None`: rows may have any length.
     pub table: Option<&'a PriceTable>,
+    /// Context lengths of the models, to which they cut what is embedded.
+    pub contexts: &'a PriceTable,
+    /// Rows that share a request, where their bodies allow it.
+    pub pack: usize,
     /// Rows that get the outcome of an earlier one, with `--dedupe`.
     pub repeats: Option<&'a Repeats>,
     /// Answers of earlier jobs, and the keys by which they are found, with `--reuse`.
@@ -59,19 +63,31 @@ struct Hand<'a> {
     bytes: usize,
     /// Orders the rows, if they are not sent in the order of the input.
     sweeps: Option<Sweeps>,
+    /// Packs rows, if several share a request. Rows that are packed have no other order.
+    packer: Option<Packer>,
     /// Turns that were given by sweeps.
     turns: u64,
 }
 
 impl<'a> Hand<'a> {
-    fn new(out: &'a Sender<Vec<QueuedRow>>, sweeps: Option<Sweeps>) -> Self {
-        Self { out, open: true, rows: Vec::with_capacity(HAND), bytes: 0, sweeps, turns: 0 }
+    fn new(out: &'a Sender<Vec<QueuedRow>>, sweeps: Option<Sweeps>, packer: Option<Packer>) -> Self {
+        Self { out, open: true, rows: Vec::with_capacity(HAND), bytes: 0, sweeps, packer, turns: 0 }
     }
 
-    /// Takes a row. One that is not sent keeps its place in the order of the input.
-    fn take(&mut self, row: QueuedRow) {
+    /// Takes a row. One that is not sent keeps its place in the order of the input. `longest`: the tokens to which its model
+    /// cuts an input.
+    fn take(&mut self, row: QueuedRow, longest: impl FnOnce(&str) -> Option<u64>) {
+        if let Some(packer) = &mut self.packer
+            && let QueuedRow::Send { request: OutRequest::Row(request), .. } = row
+        {
+            let longest = longest(&request.model);
+            if let Some(request) = packer.add(request, longest) {
+                self.pass_packed(request);
+            }
+            return;
+        }
         match (row, &mut self.sweeps) {
-            (QueuedRow::Send { request, .. }, Some(sweeps)) => {
+            (QueuedRow::Send { request: OutRequest::Row(request), .. }, Some(sweeps)) => {
                 sweeps.push(request);
                 while let Some(request) = self.sweeps.as_mut().and_then(Sweeps::pop_over) {
                     self.pass_in_turn(request);
@@ -88,12 +104,21 @@ impl<'a> Hand<'a> {
         {
             self.pass_in_turn(request);
         }
+        for pack in self.packer.take().into_iter().flat_map(Packer::rest) {
+            self.pass_packed(pack);
+        }
         if self.open && !self.rows.is_empty() { self.out.blocking_send(self.rows).is_ok() } else { self.open }
     }
 
     fn pass_in_turn(&mut self, request: Request) {
         self.turns += 1;
-        self.pass(QueuedRow::Send { request, turn: self.turns });
+        self.pass(QueuedRow::Send { request: OutRequest::Row(request), turn: self.turns });
+    }
+
+    /// Passes on a request whose rows are claimed with its last one.
+    fn pass_packed(&mut self, request: OutRequest) {
+        let turn = request.last_row();
+        self.pass(QueuedRow::Send { request, turn });
     }
 
     fn pass(&mut self, row: QueuedRow) {
@@ -102,7 +127,7 @@ impl<'a> Hand<'a> {
         if self.rows.len() == HAND || self.bytes >= HAND_BYTES {
             self.bytes = 0;
             let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(HAND));
-            self.open = self.out.blocking_send(rows).is_ok();
+            self.open = self.open && self.out.blocking_send(rows).is_ok();
         }
     }
 }
@@ -118,7 +143,9 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     let mut known = feed.known.map(KnownFingerprints::reader);
     let mut leaders = feed.repeats.map(Repeats::reader).transpose()?;
     let mut unreadable = None;
-    let mut hand = Hand::new(out, feed.by_prefix.then(|| Sweeps::by(feed.rows.builder.endpoint().subject())));
+    let sweeps = feed.by_prefix.then(|| Sweeps::by(feed.rows.builder.endpoint().subject()));
+    let packer = (feed.pack > 1).then(|| Packer::new(feed.pack));
+    let mut hand = Hand::new(out, sweeps, packer);
     let mut rows = 0;
     while let Some(block) = blocks.next()? {
         let block = Arc::new(block);
@@ -139,7 +166,8 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
                 return;
             }
             let item = feed.row(this, record, leader, known.as_mut());
-            hand.take(item.unwrap_or_else(|failed| QueuedRow::Settled(Box::new(failed))));
+            let item = item.unwrap_or_else(|failed| QueuedRow::Settled(Box::new(failed)));
+            hand.take(item, |model| feed.contexts.get(model)?.context);
         });
         if !hand.open {
             return unreadable.map_or(Ok(()), Err);
@@ -187,7 +215,7 @@ impl Feed<'_> {
         }
         Ok(match self.answered(&draft, fingerprint) {
             Some(outcome) => QueuedRow::Settled(Box::new(outcome)),
-            None => QueuedRow::Send { turn: request.row, request },
+            None => QueuedRow::Send { turn: request.row, request: OutRequest::Row(request) },
         })
     }
 

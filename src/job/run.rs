@@ -50,6 +50,7 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let shown = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
     let progress = ctx.ui.progress(shown);
     let mut start = RunStart::of(&ask, remote, workspace, &progress)?;
+    ask.speed.suit(start.builder.endpoint())?;
     let source = &start.source;
     let fields = start.checked.fields.take();
     let columns = || match fields {
@@ -191,6 +192,8 @@ impl ActiveRun<'_> {
             read,
             // A retry of all rows also sends those that are surely too long.
             table: (self.ask.retry != RetryFilter::All).then_some(&self.workspace.ctx.settings.prices),
+            contexts: &self.workspace.ctx.settings.prices,
+            pack: self.ask.speed.pack,
             estimates: compares_estimates(&source.spec, &claimed.job, checked.rows),
             by_prefix: self.ask.speed.by_prefix,
         }

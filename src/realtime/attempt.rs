@@ -20,28 +20,30 @@ use crate::json;
 use crate::outcome::{ErrorCode, RowError, Usage};
 
 /// The result of one request.
-enum Tried {
+pub(super) enum Tried {
     Answered(GoodAnswer),
     Failed(FailedTry),
 }
 
-struct GoodAnswer {
-    status: u16,
-    body: Box<str>,
-    places: Option<AnswerPlaces>,
-    usage: Option<Usage>,
-    limits: Limits,
+pub(super) struct GoodAnswer {
+    pub(super) status: u16,
+    pub(super) body: Box<str>,
+    pub(super) places: Option<AnswerPlaces>,
+    pub(super) usage: Option<Usage>,
+    pub(super) limits: Limits,
 }
 
-struct FailedTry {
-    failure: Failure,
-    limits: Limits,
+pub(super) struct FailedTry {
+    pub(super) failure: Failure,
+    pub(super) limits: Limits,
     /// The body, if it fits into a line of results.
-    body: Option<Box<str>>,
+    pub(super) body: Option<Box<str>>,
     /// The tokens that the service billed for it.
-    billed: Option<Usage>,
+    pub(super) billed: Option<Usage>,
     /// The text of a web page that came instead of an answer.
-    page: Option<String>,
+    pub(super) page: Option<String>,
+    /// The answer to a pack does not fit its rows.
+    pub(super) mismatched: bool,
 }
 
 impl FailedTry {
@@ -74,11 +76,11 @@ impl RowTask {
         }
         let latency = timing.now.duration_since(sent_at);
         self.outcome.latency_ms = millis(latency);
-        match read(result) {
+        match self.unpacked(read(result)) {
             Tried::Answered(answer) => {
                 visit.reached();
                 engine.gate.set_urls(engine.upstreams.well());
-                let broken = engine.options.rules.violation(&answer.body);
+                let broken = engine.options.rules.violation(&answer.body).filter(|_| self.is_held_to_rules());
                 self.answered(answer, timing);
                 self.rejected(broken?)
             }
@@ -218,8 +220,10 @@ impl RowTask {
     /// Carries out a decision. Returns the wait before the next try, if there is to be one.
     fn apply(&mut self, decision: Decision, failed: FailedTry, timing: Timing, facts: &TryFacts) -> Option<Duration> {
         let class = class_of(&failed.failure, facts.extent);
+        self.is_to_be_halved = self.is_halved(&decision, &failed, facts.answering);
         self.record(&failed, timing, class);
         let again = match decision {
+            _ if self.is_to_be_halved => Some(Duration::ZERO),
             Decision::Fail if failed.failure.fault == Fault::Truncated && self.may_recheck() && self.grow() => {
                 self.rechecks += 1;
                 Some(Duration::ZERO)
@@ -252,7 +256,8 @@ impl RowTask {
         let (id, message) = (&self.outcome.id, &failed.failure.message);
         if let Some(wait) = again {
             let when = if wait.is_zero() { String::new() } else { format!("in {} ms, or ", wait.as_millis()) };
-            tracing::info!("{id}: {message}; retrying {when}when the limiter allows it");
+            let how = if self.is_to_be_halved { "halving the pack" } else { "retrying" };
+            tracing::info!("{id}: {message}; {how} {when}when the limiter allows it");
         } else {
             tracing::info!("{id}: {message}; given up after {} requests", self.outcome.attempts);
         }
@@ -286,6 +291,8 @@ impl RowTask {
                 outcome.at_risk += u32::from(failed.billed.is_none());
                 health.answered(timing.now, &outcome.model);
             }
+            // The rows of the halves will show which of them is refused.
+            Class::RowFatal if self.is_to_be_halved => health.reached(timing.now),
             Class::RowFatal => {
                 health.reached(timing.now);
                 let code = code_of(failure.fault);
@@ -310,13 +317,27 @@ fn read(result: Result<Reply, Failure>) -> Tried {
         Ok(reply) => reply,
         Err(failure) => {
             let limits = Limits::default();
-            return Tried::Failed(FailedTry { failure, limits, body: None, billed: None, page: None });
+            return Tried::Failed(FailedTry {
+                failure,
+                limits,
+                body: None,
+                billed: None,
+                page: None,
+                mismatched: false,
+            });
         }
     };
     let limits = reply.limits;
     if !(200..300).contains(&reply.status) {
         let failure = Failure::from_reply(&reply);
-        return Tried::Failed(FailedTry { failure, limits, body: json_line(&reply), billed: None, page: None });
+        return Tried::Failed(FailedTry {
+            failure,
+            limits,
+            body: json_line(&reply),
+            billed: None,
+            page: None,
+            mismatched: false,
+        });
     }
     match chat::read(&reply) {
         Answer::Good { body, places, usage: tokens } => {
@@ -331,6 +352,7 @@ fn read(result: Result<Reply, Failure>) -> Tried {
                 body,
                 billed: tokens.map(Usage::from),
                 page: chat::page(&reply),
+                mismatched: false,
             })
         }
     }

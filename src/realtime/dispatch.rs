@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::QueuedRow;
 use super::engine::Engine;
 use super::row::RowTask;
-use crate::request::Request;
+use crate::request::OutRequest;
 
 /// Outcomes and followers that may wait to be written before sending pauses.
 const BACKLOG: usize = 8192;
@@ -104,7 +104,7 @@ impl Dispatcher {
         }
     }
 
-    fn start(&mut self, request: Request, turn: u64, probe: bool, permit: OwnedSemaphorePermit) {
+    fn start(&mut self, request: OutRequest, turn: u64, probe: bool, permit: OwnedSemaphorePermit) {
         // In a box: tokio moves a task's future eight times on its way, and this one has two kilobytes.
         let task = Box::pin(RowTask::new(Rc::clone(&self.engine), request, turn, probe).run(permit));
         self.tasks.spawn_local(task);

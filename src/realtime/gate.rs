@@ -98,7 +98,7 @@ impl Gate {
         let mut claims = self.claims.borrow_mut();
         for row in rows {
             if let QueuedRow::Send { request, .. } = row {
-                claims.arrived(request.row);
+                request.row_numbers().for_each(|row| claims.arrived(row));
             }
         }
     }

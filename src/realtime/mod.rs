@@ -23,6 +23,7 @@ mod health;
 pub mod limiter;
 mod models;
 pub mod pace;
+mod packed;
 mod parked;
 pub mod peers;
 mod quota;
@@ -42,9 +43,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::api::StreamPatience;
 use crate::deadline::Deadline;
+use crate::error::{Error, Result};
 use crate::outcome::{Follower, Outcome};
 use crate::price::PriceTable;
-use crate::request::{Request, TokenGrowth};
+use crate::request::{Endpoint, OutRequest, TokenGrowth};
 use crate::rules::AnswerRules;
 pub use budget::{Budget, MaxCost};
 pub use claims::Claim;
@@ -65,6 +67,8 @@ pub const MOST_PER_URL: usize = 256;
 pub struct SpeedOptions {
     /// Requests in flight.
     pub concurrency: usize,
+    /// Rows that share a request, where their bodies allow it. 1: each row has its own.
+    pub pack: usize,
     /// The user set no concurrency: it is searched for.
     pub auto: bool,
     /// Limits.
@@ -87,6 +91,23 @@ pub struct SpeedOptions {
     pub grace: Duration,
     /// Stop when nothing at all has succeeded for this long.
     pub give_up_after: Duration,
+}
+
+impl SpeedOptions {
+    /// Refuses options that the endpoint does not have.
+    ///
+    /// # Errors
+    /// 2 for packs of requests that cannot be packed.
+    pub fn suit(&self, endpoint: Endpoint) -> Result<()> {
+        if self.pack > 1 && endpoint != Endpoint::Embeddings {
+            return Err(Error::usage(format!(
+                "--pack {}: only embeddings of several rows fit into a request",
+                self.pack
+            ))
+            .hint(format!("leave --pack out; --endpoint {endpoint} sends each row by itself")));
+        }
+        Ok(())
+    }
 }
 
 /// Options of one run.
@@ -115,11 +136,11 @@ pub struct SendOptions {
 /// A row on its way in.
 #[derive(Debug)]
 pub enum QueuedRow {
-    /// A request to send.
+    /// A request to send, of one row or of several.
     Send {
         /// The request.
-        request: Request,
-        /// Its place in the order of sending; the number of the row if that is the order.
+        request: OutRequest,
+        /// Its place in the order of sending; the number of its last row if that is the order.
         turn: u64,
     },
     /// A row that has its outcome without a request: it cannot be sent, or an earlier job has the answer.
@@ -130,9 +151,9 @@ pub enum QueuedRow {
 
 impl QueuedRow {
     /// The bytes that it is going to send.
-    pub const fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
-            Self::Send { request, .. } => request.body.len(),
+            Self::Send { request, .. } => request.bytes(),
             Self::Settled(_) | Self::Follow(_) => 0,
         }
     }
@@ -144,14 +165,15 @@ pub enum Event {
     /// A row is finished.
     ///
     /// While its permit lives, nothing else is sent in its place: drop it when the outcome is committed. A kill before that
-    /// loses the answer, and the row is paid for again. So a kill loses no more answers than there are permits.
+    /// loses the answer, and the row is paid for again. So a kill loses no more answers than there are permits. The rows of
+    /// a pack have one permit, which comes with the last of them.
     Outcome(Box<Outcome>, Option<OwnedSemaphorePermit>),
     /// A row gets the outcome of an earlier one. It comes before the claim of any later row, unless a claim names its rows.
     Follow(Box<Follower>),
     /// Rows are sent as soon as this claim is committed.
     Claim(Claim),
-    /// A row is sent again as soon as its earlier tries are committed; they may have been billed.
-    Tried(Box<Outcome>, oneshot::Sender<()>),
+    /// Rows are sent again as soon as their earlier tries are committed; they may have been billed.
+    Tried(Vec<Outcome>, oneshot::Sender<()>),
     /// The run needs more of the budgets that it shares with other processes; the answer is [`Shared::drawn`].
     Draw(Need),
 }

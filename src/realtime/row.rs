@@ -1,4 +1,4 @@
-//! One row: it is sent until it is answered, has failed for good, or the run stops.
+//! One row, or a pack of rows: it is sent until it is answered, has failed for good, or the run stops.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,16 +9,22 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::decision::Tries;
 use super::engine::Engine;
 use super::gate::Passage;
+use super::packed::{LaterHalf, TaskRequest, TaskRows};
 use super::wallet::Unaffordable;
 use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
-use crate::request::{Request, streaming};
+use crate::request::{OutRequest, streaming};
 
-/// The task of one row.
+/// The task of one request: of a row, or of the rows of a pack.
 pub(super) struct RowTask {
     pub(super) engine: Rc<Engine>,
+    pub(super) rows: TaskRows,
     pub(super) outcome: Outcome,
+    /// The parts of a pack that was halved which are sent later, the next one last.
+    pub(super) later: Vec<LaterHalf>,
+    /// The pack is halved before it is sent again.
+    pub(super) is_to_be_halved: bool,
     pub(super) tries: Tries,
     pub(super) body: Bytes,
     /// Its place in the order of sending.
@@ -72,25 +78,22 @@ impl Waste {
 }
 
 impl RowTask {
-    pub(super) fn new(engine: Rc<Engine>, request: Request, turn: u64, probe: bool) -> Self {
-        let image = engine.options.table.image_tokens(&request.model);
-        let reserve = request.reserve(image);
-        let about = request.about(image) + reserve.completion / 2;
-        let affinity = engine.upstreams.key_of(&request.body);
+    pub(super) fn new(engine: Rc<Engine>, request: OutRequest, turn: u64, probe: bool) -> Self {
+        let TaskRequest { rows, outcome, body, about } = TaskRequest::new(request, &engine);
+        let affinity = engine.upstreams.key_of(&body);
         let streams = engine.options.speed.stream.is_some();
-        let body = if streams { streaming(&request.body) } else { request.body.into_string() };
+        let body = if streams { streaming(&body) } else { body };
         Self {
             engine,
             turn,
-            about,
+            about: about + outcome.reserve.completion / 2,
+            rows,
             affinity,
             failed_at: None,
             tries: Tries::default(),
-            outcome: Outcome {
-                fingerprint: request.fingerprint,
-                reserve,
-                ..Outcome::unsent(request.row, request.id, request.model, ErrorCode::Interrupted, "")
-            },
+            outcome,
+            later: Vec::new(),
+            is_to_be_halved: false,
             body: Bytes::from(body),
             probe,
             looking: false,
@@ -105,32 +108,47 @@ impl RowTask {
     pub(super) async fn run(mut self, permit: OwnedSemaphorePermit) {
         let mut permit = Some(permit);
         loop {
+            permit = self.finish(permit).await;
+            if permit.is_none() {
+                return self.abandon();
+            }
+            if self.later.is_empty() {
+                break;
+            }
+            self.hand_over(None);
+            self.next_half();
+        }
+        self.end_look();
+        if self.probe {
+            self.engine.parked.set_probing(false);
+        }
+        self.engine.release_parked();
+        self.hand_over(permit);
+    }
+
+    /// Works on the request until its rows have an outcome. Returns the permit, or `None` if the run stops.
+    async fn finish(&mut self, mut permit: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
+        loop {
             if let Some(error) = self.unserved() {
                 self.outcome.error = Some(error);
-                break;
+                return permit;
             }
             if !self.may_leave() {
                 // Without its permit, so that a probe has one.
                 drop(permit.take());
-                permit = self.park().await;
-                if permit.is_none() {
-                    return self.abandon();
-                }
+                permit = Some(self.park().await?);
                 continue;
             }
             if let Some(held) = self.held() {
                 self.end_look();
                 drop(permit.take());
-                permit = self.wait(held).await;
-                if permit.is_none() {
-                    return self.abandon();
-                }
+                permit = Some(self.wait(held).await?);
                 continue;
             }
             let (set_aside, passed) = match self.admit().await {
                 RowAdmission::Admitted(set_aside, passed) => (set_aside, passed),
                 RowAdmission::Unwanted => continue,
-                RowAdmission::Stopping => return self.abandon(),
+                RowAdmission::Stopping => return None,
             };
             let before = Waste::of(&self.outcome);
             self.in_flight = self.engine.gate.limiter().in_flight();
@@ -139,30 +157,38 @@ impl RowTask {
             if set_aside > Nanos::ZERO {
                 self.engine.wallet.release(set_aside, self.cost_since(before, set_aside));
             }
-            let Some(wait) = again else { break };
+            let Some(wait) = again else { return permit };
             if self.looking {
                 // It keeps its permit: rows that wait may have all others.
                 if !self.sleep(wait).await {
-                    return self.abandon();
+                    return None;
                 }
                 continue;
             }
-            // A row that waits for its next try lets others go ahead.
-            drop(permit.take());
+            let halved = std::mem::take(&mut self.is_to_be_halved);
+            if !halved {
+                // A row that waits for its next try lets others go ahead.
+                drop(permit.take());
+            }
             if before != Waste::of(&self.outcome) {
                 self.save_tries().await;
             }
-            permit = self.wait(wait).await;
-            if permit.is_none() {
-                return self.abandon();
+            if halved {
+                // It keeps its permit: no more of its rows are in flight than before.
+                self.halve();
+            } else {
+                permit = Some(self.wait(wait).await?);
             }
         }
-        self.end_look();
-        if self.probe {
-            self.engine.parked.set_probing(false);
+    }
+
+    /// Emits the outcomes of the request's rows. The permit goes with the last of them.
+    fn hand_over(&mut self, mut permit: Option<OwnedSemaphorePermit>) {
+        let mut outcomes = self.outcomes().into_iter().peekable();
+        while let Some(outcome) = outcomes.next() {
+            let permit = if outcomes.peek().is_none() { permit.take() } else { None };
+            self.engine.emit(outcome, permit);
         }
-        self.engine.release_parked();
-        self.engine.emit(self.outcome, permit);
     }
 
     /// Sends the request once, and lets other rows leave if it shows that they may.
@@ -259,8 +285,7 @@ impl RowTask {
     /// Waits until the tries so far are on disk, so that requests that may have been billed survive a kill.
     async fn save_tries(&self) {
         let (done, written) = oneshot::channel();
-        let so_far = Outcome { body: None, ..self.outcome.clone() };
-        drop(self.engine.events.send(Event::Tried(Box::new(so_far), done)));
+        drop(self.engine.events.send(Event::Tried(self.so_far(), done)));
         // If it cannot be written, the run is being stopped already.
         drop(written.await);
     }
@@ -301,18 +326,23 @@ impl RowTask {
         }
     }
 
-    /// Ends the row because the run stops. A row that may have cost something is emitted, so that its cost is not forgotten.
+    /// Ends the task because the run stops. Rows that may have cost something are emitted, so that their cost is not
+    /// forgotten.
     fn abandon(mut self) {
-        if self.outcome.at_risk == 0 && self.outcome.wasted == Usage::default() {
-            return;
+        loop {
+            if self.outcome.at_risk > 0 || self.outcome.wasted != Usage::default() {
+                let last = self.outcome.error.take().map(|e| e.message).unwrap_or_default();
+                let message = if last.is_empty() {
+                    "the run was stopped".to_owned()
+                } else {
+                    format!("the run was stopped; before that: {last}")
+                };
+                self.outcome.error = Some(RowError::new(ErrorCode::Interrupted, message));
+                self.hand_over(None);
+            }
+            if !self.next_half() {
+                return;
+            }
         }
-        let last = self.outcome.error.take().map(|e| e.message).unwrap_or_default();
-        let message = if last.is_empty() {
-            "the run was stopped".to_owned()
-        } else {
-            format!("the run was stopped; before that: {last}")
-        };
-        self.outcome.error = Some(RowError::new(ErrorCode::Interrupted, message));
-        self.engine.emit(self.outcome, None);
     }
 }

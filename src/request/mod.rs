@@ -19,6 +19,7 @@ mod id;
 mod key;
 mod messages;
 mod notes;
+mod packing;
 mod params;
 mod problem;
 mod record;
@@ -34,6 +35,7 @@ pub use growth::TokenGrowth;
 pub use id::generated as generated_id;
 pub use key::{KeyMaker, RequestKey};
 use memchr::memmem::Finder;
+pub use packing::{OutRequest, PackedRow, PackedRows, Packer};
 pub use params::{Endpoint, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
@@ -111,7 +113,8 @@ impl Request {
     /// The most tokens that one attempt may cost, which a budget sets aside: its prompt, and its answers or 0 without a
     /// bound on them. `image`: the user's own figure for an image.
     pub fn reserve(&self, image: Option<u64>) -> Usage {
-        Usage::new(tokens::bound(&self.body, &self.media, image), self.answers.unwrap_or(0))
+        // No bound is 0, so an endpoint without answer tokens has 1.
+        Usage::new(tokens::bound(&self.body, &self.media, image), self.answers.map_or(0, |bound| bound.max(1)))
     }
 
     /// A middling estimate of its prompt tokens, for pacing. `image`: as above.

@@ -113,7 +113,7 @@ async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut Reques
     let answer = answers::answer(&request, kind, style);
     // Paid now, even if the client does not wait for the answer.
     let bill = Bill::of(&request.model, false, answer.tokens).times(app.price_times());
-    app.stats.paid(bill, &[hash]);
+    app.stats.paid(bill, &request.paid_hashes());
     if let Some(tokens) = &app.tokens {
         let spent = u32::try_from(answer.tokens.prompt + answer.tokens.completion).unwrap_or(u32::MAX);
         tokens.charge(key, f64::from(spent), Instant::now());

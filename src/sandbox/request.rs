@@ -47,7 +47,7 @@ pub enum AnswerFormat<'a> {
 #[derive(Debug)]
 pub struct InferenceRequest<'a> {
     pub model: Cow<'a, str>,
-    /// The text that decides the answer: the last user message, the prompt, the first input.
+    /// The text that decides the answer: the last user message, the prompt, the inputs.
     pub prompt: Cow<'a, str>,
     pub inputs: Vec<Cow<'a, str>>,
     /// The tools, and the messages or the prompt, as spelled.
@@ -66,6 +66,11 @@ impl InferenceRequest<'_> {
     /// The number whose 16 hex digits the answer carries.
     pub fn hash(&self) -> u64 {
         hash(&self.prompt)
+    }
+
+    /// The hashes of the texts that are paid for: of each input, or of the prompt.
+    pub fn paid_hashes(&self) -> Vec<u64> {
+        if self.inputs.is_empty() { vec![self.hash()] } else { self.inputs.iter().map(|input| hash(input)).collect() }
     }
 }
 
@@ -123,7 +128,10 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
             let message = "input must be a string or an array of strings";
             request.inputs = inputs.ok_or_else(|| InvalidBody::of("input", message))?;
             request.prompt_tokens = request.inputs.iter().map(|input| tokens(input) + 1).sum();
-            request.prompt = request.inputs.first().cloned().unwrap_or_default();
+            request.prompt = match &request.inputs[..] {
+                [one] => one.clone(),
+                several => Cow::Owned(several.join("\n")),
+            };
         }
     }
     Ok(request)

@@ -21,11 +21,12 @@ pub fn count(estimator: &Estimator, body: &str, chat: bool) -> u64 {
     let json = |names: &[&'static str]| {
         names.iter().filter_map(|name| value(name)).map(|text| estimator.text(text)).sum::<u64>()
     };
-    let asked = match (value("messages"), value("prompt")) {
-        (Some(messages), _) if messages.starts_with('[') => {
+    let asked = match (value("messages"), value("prompt"), value("input")) {
+        (Some(messages), ..) if messages.starts_with('[') => {
             elements(messages).into_iter().map(|one| message(estimator, one, chat)).sum()
         }
-        (None, Some(prompt)) => content(estimator, prompt, false),
+        (None, Some(prompt), _) => content(estimator, prompt, false),
+        (None, None, Some(input)) => content(estimator, input, false),
         // An unknown kind of request: any of it may become a prompt.
         _ => return estimator.text(body),
     };
@@ -97,6 +98,7 @@ mod tests {
     fn a_prompt_has_none() {
         assert_eq!(tokens(r#"{"prompt":"Hello world","max_tokens":5}"#).1, 3);
         assert_eq!(tokens(r#"{"prompt":["Hello world","Hello"]}"#).1, 4);
+        assert_eq!(tokens(r#"{"model":"m","input":["Hello world","Hello"]}"#).1, 4);
         assert_eq!(tokens(r#"{"prompt":[15339,1917]}"#).1, 3);
         assert_eq!(tokens(r#"{"prompt":[[15339,1917],[1]]}"#).1, 4);
     }
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn odd_bodies_are_counted_as_they_stand() {
         let estimator = Estimator::shared();
-        for body in ["", "[1,2]", "\"text\"", "{\"messages\":\"Hello\"}", "{\"input\":\"Hello\"}", "{\"messages\":{"] {
+        for body in ["", "[1,2]", "\"text\"", "{\"messages\":\"Hello\"}", "{\"query\":\"Hello\"}", "{\"messages\":{"] {
             assert_eq!(estimator.request(body, false), estimator.text(body), "{body}");
         }
         // Half a character stands as it is spelled.

@@ -14,10 +14,15 @@ const NAMED: usize = 4;
 /// Draws all conclusions.
 pub(super) fn advice(models: &[CheckedModel], table: &PriceTable, endpoint: Endpoint) -> Vec<String> {
     let near_limit = models.iter().filter(|model| model.near_context > 0).map(|model| {
-        format!(
-            "{} of {}: near the model's context limit, so the service may refuse them (context_length)",
-            text::plural(model.near_context, "row"),
-            model.model
+        let rows = format!("{} of {}", text::plural(model.near_context, "row"), model.model);
+        let context =
+            table.get(&model.model).and_then(|entry| entry.context).filter(|_| endpoint == Endpoint::Embeddings);
+        context.map_or_else(
+            || format!("{rows}: near the model's context limit, so the service may refuse them (context_length)"),
+            |context| {
+                let context = text::count(context);
+                format!("{rows}: may be longer than {context} tokens, and the model embeds only the first {context}")
+            },
         )
     });
     // Only a choice between the transports is worth a word on them.

@@ -13,12 +13,18 @@ use crate::realtime::{AUTO_CONCURRENCY, MOST_PER_URL, SpeedOptions};
 use crate::request::TokenGrowth;
 use crate::settings::{self, AutoOr};
 
+/// Most inputs that any known service takes in one request: `OpenAI`'s API reference, "Create embeddings" (read 2026-11).
+const MOST_PACKED: i64 = 2048;
+
 /// Flags about the speed of sending in real time.
 #[derive(Debug, Args, Default)]
 pub struct SpeedArgs {
     /// Concurrent requests
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
     pub concurrency: Option<AutoOr<u64>>,
+    /// With --endpoint embeddings: up to N rows share a request, where they differ only in `input` [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "stream", value_parser = clap::value_parser!(u16).range(1..=MOST_PACKED), help_heading = "Speed")]
+    pub pack: Option<u16>,
     /// Requests per minute
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
     pub rpm: Option<AutoOr<u64>>,
@@ -63,6 +69,7 @@ impl SpeedArgs {
             || knobs.iter().any(Option::is_some)
             || self.retries.is_some()
             || self.recheck.is_some()
+            || self.pack.is_some()
             || self.stream
     }
 
@@ -110,6 +117,7 @@ impl SpeedArgs {
         };
         Ok(SpeedOptions {
             concurrency: wanted,
+            pack: args.pack.map_or(1, usize::from),
             auto: !matches!(concurrency, Some(AutoOr::Fixed(_))),
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),

@@ -11,6 +11,7 @@ mod odd_answers;
 mod odd_input;
 mod outputs;
 mod own_fields;
+mod packs;
 mod pick;
 mod prefixes;
 mod problems;
