@@ -24,6 +24,7 @@
 //! | [`pack`] | values as bytes in the store, and back | – |
 //! | [`batch_status`] | the states of a batch, in one spelling for all services | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
+//! | [`columnar`] | Parquet files: rows as JSON text, from bytes that can be read at any place | – |
 //! | [`atomic_file`] | files and objects that appear when they are complete | objects |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
@@ -32,7 +33,7 @@
 //! | [`rules`] | the rules that an answer must pass: schema, choices, completeness | outcome |
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
-//! | [`input`] | files, compression, formats; cut into blocks of whole records | objects, request |
+//! | [`input`] | files, compression, formats; cut into blocks of whole records | columnar, objects, request |
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | `batch_status`, completion, json, text |
 //! | [`objects`] | objects at URLs: found and pinned, read in ranges, listed, written whole | api |
 //! | [`sandbox`] | the built-in server, compatible with Together and `OpenAI`, written from the services' documents | nothing of ours |
@@ -100,6 +101,7 @@ mod batch;
 mod batch_status;
 mod check;
 pub mod cli;
+mod columnar;
 mod completion;
 mod context;
 mod deadline;

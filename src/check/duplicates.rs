@@ -15,7 +15,7 @@ use super::pass::Pass;
 use super::scan;
 use crate::error::Result;
 use crate::input::Block;
-use crate::request::{Draft, Problem, Record, RequestBuilder, generated_id, shorten};
+use crate::request::{Draft, InputPlace, Problem, Record, RequestBuilder, generated_id, shorten};
 use crate::row_set::RowSet;
 
 /// A row's id as the first pass keeps it.
@@ -198,7 +198,7 @@ fn met_by_generated(pass: &Pass<'_>, ids: &Ids) -> Result<Vec<u64>> {
 /// A place in the inputs where an id stands.
 struct FirstUse {
     file: Arc<str>,
-    line: u64,
+    line: InputPlace,
 }
 
 impl FirstUse {
@@ -260,7 +260,7 @@ struct IdOfRow<'a> {
     /// Its number in the whole input.
     number: u64,
     file: &'a str,
-    line: u64,
+    line: InputPlace,
     /// `None`: the row gives no id.
     given: Option<Cow<'a, str>>,
     /// The row has no problem of its own.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::request::{Problem, RequestBuilder};
+use crate::request::{InputPlace, Problem, RequestBuilder};
 
 /// The first rows of an input.
 #[derive(Debug, Default)]
@@ -22,8 +22,8 @@ pub struct PreviewedRequest {
     pub id: String,
     /// The input that holds the row.
     pub file: String,
-    /// The line where the row begins.
-    pub line: u64,
+    /// The place where the row begins.
+    pub line: InputPlace,
     /// The body that would be posted.
     pub body: String,
 }

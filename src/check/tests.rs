@@ -138,15 +138,15 @@ fn both_lines_of_a_duplicate_are_named() {
         assert_eq!((checked.rows, checked.bad_rows, checked.problem_count), (6, 4, 5));
         assert_eq!(checked.duplicates, [4, 6]);
         assert_eq!((checked.stand_in(1, "x"), checked.stand_in(4, "x").as_deref()), (None, Some("x#4")));
-        let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.line, p.code)).collect();
+        let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.line.to_string(), p.code)).collect();
         assert_eq!(
             codes,
             [
-                (Some(2), 3, "empty_prompt"),
-                (Some(4), 2, "duplicate_id"),
-                (Some(5), 3, "json"),
-                (Some(6), 4, "no_prompt"),
-                (Some(6), 4, "duplicate_id")
+                (Some(2), "3".to_owned(), "empty_prompt"),
+                (Some(4), "2".to_owned(), "duplicate_id"),
+                (Some(5), "3".to_owned(), "json"),
+                (Some(6), "4".to_owned(), "no_prompt"),
+                (Some(6), "4".to_owned(), "duplicate_id")
             ]
         );
         let message = &checked.problems[1].message;

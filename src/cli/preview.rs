@@ -13,7 +13,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::OpenedInputs;
 use crate::json;
-use crate::request::RequestBuilder;
+use crate::request::{InputPlace, RequestBuilder};
 use crate::store::Store;
 
 #[derive(Serialize)]
@@ -26,7 +26,7 @@ struct PreviewDocument<'a> {
 struct RequestEntry<'a> {
     custom_id: &'a str,
     file: &'a str,
-    line: u64,
+    line: InputPlace,
     url: &'static str,
     body: &'a RawValue,
 }

@@ -6,9 +6,10 @@ use std::vec;
 
 use super::header::{self, Delimiter, HeaderPart, TableHeader, TableStart};
 use super::nature;
+use super::parquet::{NextRows, ParquetFile};
 use super::pick::ChosenRows;
 use super::source::Source;
-use super::{Format, Input, Inputs, Problem, Record, TextEncoding};
+use super::{Format, Input, InputPlace, Inputs, Problem, Record, TextEncoding};
 use super::{csv, jsonl};
 use crate::error::Result;
 
@@ -22,7 +23,7 @@ const LONGEST: usize = 104 * 1024 * 1024;
 /// Reads the inputs block by block, in order.
 pub struct Blocks {
     files: vec::IntoIter<Input>,
-    current: Option<Current>,
+    current: Option<Opened>,
     chosen: ChosenRows,
     /// Records read so far, over all inputs.
     read: u64,
@@ -32,7 +33,13 @@ pub struct Blocks {
     longest: usize,
 }
 
-/// The file being read.
+/// The file that is being read.
+enum Opened {
+    Text(Box<Current>),
+    Parquet(Box<ParquetFile>),
+}
+
+/// A file of text.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact about the part that was read")]
 struct Current {
     source: Source,
@@ -131,22 +138,7 @@ impl Blocks {
     }
 
     fn advance(&mut self) -> Result<()> {
-        self.current = match self.files.next() {
-            None => None,
-            Some(input) => Some(Current {
-                source: Source::of(input.open()?, &input.shown)?.decoded(input.encoding),
-                file: input.shown.as_str().into(),
-                encoding: input.encoding,
-                found: None,
-                cutter: Cutter::of(&input),
-                rest: Vec::new(),
-                lines: 0,
-                started: false,
-                marked: false,
-                begun: false,
-                at_end: false,
-            }),
-        };
+        self.current = self.files.next().map(|input| Opened::open(&input)).transpose()?;
         Ok(())
     }
 
@@ -174,6 +166,46 @@ impl Blocks {
             }
         }
         Ok(None)
+    }
+}
+
+impl Opened {
+    fn open(input: &Input) -> Result<Self> {
+        if input.format == Format::Parquet {
+            return Ok(Self::Parquet(Box::new(ParquetFile::of(input.ranged()?, &input.shown)?)));
+        }
+        Ok(Self::Text(Box::new(Current {
+            source: Source::of(input.open()?, &input.shown)?.decoded(input.encoding),
+            file: input.shown.as_str().into(),
+            encoding: input.encoding,
+            found: None,
+            cutter: Cutter::of(input),
+            rest: Vec::new(),
+            lines: 0,
+            started: false,
+            marked: false,
+            begun: false,
+            at_end: false,
+        })))
+    }
+
+    fn next(&mut self, block: usize, longest: usize) -> Result<Option<Block>> {
+        let file = match self {
+            Self::Text(text) => return text.next(block, longest),
+            Self::Parquet(file) => file,
+        };
+        let first_row = file.read + 1;
+        let (bytes, rows, kind) = match file.next(block, longest)? {
+            NextRows::End => return Ok(None),
+            NextRows::Lines(bytes, rows) => (bytes, rows, BlockKind::Lines(Format::Parquet)),
+            NextRows::TooLong => {
+                let text = format!("the row is longer than {} MiB", longest >> 20);
+                let problem = Problem::at(None, &file.file, InputPlace::Row(first_row), "too_long", text)
+                    .hint("shorten its texts, or leave out a column");
+                (Vec::new(), 1, BlockKind::Lost(problem))
+            }
+        };
+        Ok(Some(Block::of(Arc::clone(&file.file), bytes, (first_row, rows), kind)))
     }
 }
 
@@ -259,21 +291,8 @@ impl Current {
 
     /// A block of `records` records that has no place among the rows yet.
     fn made(&self, bytes: Vec<u8>, first_line: u64, records: u64, kind: BlockKind) -> Block {
-        Block {
-            file: Arc::clone(&self.file),
-            bytes,
-            first_row: 0,
-            first_number: 0,
-            picked_before: 0,
-            first_line,
-            records,
-            rows: records,
-            chosen: ChosenRows::default(),
-            encoding: self.encoding,
-            found: self.found,
-            marked: self.marked,
-            kind,
-        }
+        let block = Block::of(Arc::clone(&self.file), bytes, (first_line, records), kind);
+        Block { encoding: self.encoding, found: self.found, marked: self.marked, ..block }
     }
 
     /// Turns a record that is too long into a problem. Reading goes on behind it, if its end can be found.
@@ -335,6 +354,25 @@ impl Current {
 }
 
 impl Block {
+    /// A block of so many records that has no place among the rows yet. The first begins at `first_line`.
+    fn of(file: Arc<str>, bytes: Vec<u8>, (first_line, records): (u64, u64), kind: BlockKind) -> Self {
+        Self {
+            file,
+            bytes,
+            first_row: 0,
+            first_number: 0,
+            picked_before: 0,
+            first_line,
+            records,
+            rows: records,
+            chosen: ChosenRows::default(),
+            encoding: None,
+            found: None,
+            marked: false,
+            kind,
+        }
+    }
+
     /// Every chosen row of the block, in order.
     pub fn for_each(&self, mut f: impl FnMut(Result<Record<'_>, Problem>)) {
         let (mut number, mut picked) = (self.first_number, self.picked_before);

@@ -140,7 +140,7 @@ pub fn walk(
                         });
                         if values.len() == names.len() {
                             let data = Data::Columns { names, values: &values };
-                            Ok(Record { row, number: row, file: place.file, line, data })
+                            Ok(Record { row, number: row, file: place.file, line: line.into(), data })
                         } else {
                             Err(ragged(row, place.file, line, values.len(), names.len()))
                         }

@@ -37,7 +37,8 @@ impl FieldNames {
     /// Adds the fields of a record, and compares its `model` with that of the request that it makes, if there is one.
     pub fn add(&mut self, record: &Record<'_>, draft: Option<&Draft<'_>>) {
         match (record.data, draft) {
-            (Data::Json(_), Some(draft)) => self.add_members(draft.members()),
+            (Data::Json(_) | Data::Row(_), Some(draft)) => self.add_members(draft.members()),
+            (Data::Row(text), None) => self.add_members(&json::trusted_members(text)),
             (Data::Json(text), None) => self.add_members(&json::members(text).unwrap_or_default()),
             (Data::Line(_), _) => self.add_name(0, "line"),
             (Data::Columns { names, .. }, _) => self.add_header(names),
@@ -70,7 +71,9 @@ impl FieldNames {
             return;
         }
         let field = match record.data {
-            Data::Json(_) => json::find(draft.members(), "model").map(|member| Field::of_json(member.value)),
+            Data::Json(_) | Data::Row(_) => {
+                json::find(draft.members(), "model").map(|member| Field::of_json(member.value))
+            }
             Data::Line(_) => None,
             Data::Columns { names, values } => {
                 let place = names.iter().position(|name| name == "model");

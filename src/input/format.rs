@@ -20,10 +20,12 @@ pub enum Format {
     Tsv,
     /// Plain text: each line is the field `line`.
     Lines,
+    /// Columns of typed values.
+    Parquet,
 }
 
 impl Format {
-    const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Lines];
+    const ALL: [Self; 5] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Lines, Self::Parquet];
 
     /// The flag's value.
     pub const fn as_str(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Format {
             Self::Csv => "csv",
             Self::Tsv => "tsv",
             Self::Lines => "lines",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -52,6 +55,7 @@ impl Format {
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
             "txt" => Some(Self::Lines),
+            "parquet" => Some(Self::Parquet),
             _ => None,
         }
     }
@@ -70,7 +74,7 @@ impl FromStr for Format {
         Self::ALL
             .into_iter()
             .find(|format| format.as_str() == text)
-            .ok_or_else(|| format!("unknown format {text:?}: expected jsonl, csv, tsv or lines"))
+            .ok_or_else(|| format!("unknown format {text:?}: expected jsonl, csv, tsv, lines or parquet"))
     }
 }
 
@@ -90,7 +94,7 @@ mod tests {
             ("a.gz", None),
             ("a", None),
             ("csv", None),
-            ("a.parquet", None),
+            ("a.PARQUET", Some(Format::Parquet)),
         ] {
             assert_eq!(Format::of_path(Path::new(path)), format, "{path}");
         }

@@ -1,7 +1,7 @@
 //! Lines of JSON or of plain text. Blank lines are not rows.
 
 use super::blocks::{BlockPlace, WholeRecords, not_utf8};
-use super::{Data, Format, Problem, Record};
+use super::{Data, Format, InputPlace, Problem, Record};
 
 /// White space that may stand around a record.
 const fn is_space(byte: u8) -> bool {
@@ -46,7 +46,12 @@ pub fn walk(bytes: &[u8], format: Format, place: &BlockPlace<'_>, f: &mut impl F
             };
             f(match text {
                 Ok(text) => {
-                    let data = if format == Format::Lines { Data::Line(text) } else { Data::Json(text) };
+                    let (data, line) = match format {
+                        Format::Lines => (Data::Line(text), line.into()),
+                        // Each row is a line here, but not in its file.
+                        Format::Parquet => (Data::Row(text), InputPlace::Row(line)),
+                        _ => (Data::Json(text), line.into()),
+                    };
                     Ok(Record { row, number: row, file: place.file, line, data })
                 }
                 Err(error) => Err(not_utf8(row, place.file, (line, place.encoding), &bytes[start..to], error)),

@@ -43,7 +43,8 @@ impl Inputs {
                 File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(unwritable)?;
             let mut head = Vec::new();
             Read::take(&mut from, 4).read_to_end(&mut head).map_err(|e| source::unreadable(&input.shown, e))?;
-            let packed = is_packed(&head);
+            // The pages of a Parquet file are packed, and it is read from its end.
+            let packed = is_packed(&head) || input.format == Format::Parquet;
             let mut bytes = head.chain(from);
             let to = if packed {
                 copy_all(&mut bytes, to, &input.shown, &unwritable)?

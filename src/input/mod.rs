@@ -14,6 +14,7 @@ mod kept;
 mod limited;
 mod nature;
 mod opened;
+mod parquet;
 mod pick;
 mod remote;
 mod shard;
@@ -21,6 +22,7 @@ mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -38,8 +40,9 @@ pub use shard::Shard;
 use source::RawBytes;
 pub use source::{Source, unreadable};
 
+use crate::columnar::RangedRead;
 use crate::error::{Error, Exit, Result};
-pub use crate::request::{Data, Problem, Record};
+pub use crate::request::{Data, InputPlace, Problem, Record};
 
 /// The inputs of a command, in order, checked to be readable.
 #[derive(Debug, Clone)]
@@ -90,7 +93,7 @@ impl ReadOptions {
 }
 
 impl Inputs {
-    /// Decides each file's format, by `format` or by its ending (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, with
+    /// Decides each file's format, by `format` or by its ending (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.parquet`, with
     /// `.gz` or `.zst` behind it or not). The first bytes show the compression, not the ending.
     ///
     /// # Errors
@@ -129,6 +132,11 @@ impl Inputs {
     /// 2 for a delimiter of a file that is no table; as [`Self::blocks`], since a sample needs the number of rows.
     pub fn read_as(mut self, options: &ReadOptions) -> Result<Self> {
         for file in &mut self.files {
+            if options.encoding.is_some() && file.format == Format::Parquet {
+                let text =
+                    format!("--encoding is for text, but {} is a Parquet file, whose texts are UTF-8", file.shown);
+                return Err(Error::usage(text).hint("leave out --encoding"));
+            }
             if options.delimiter.is_some() && !file.is_table() {
                 let text = format!("--delimiter is for tables, but {} is read as {}", file.shown, file.format);
                 return Err(Error::usage(text).hint("pass --input-format csv as well if it is a table"));
@@ -222,6 +230,14 @@ impl Input {
         }
     }
 
+    /// Its bytes, to be read at any place.
+    fn ranged(&self) -> Result<Arc<dyn RangedRead>> {
+        match &self.remote {
+            Some(remote) => remote.ranged(&self.shown),
+            None => remote::ranged_file(&self.path, &self.shown),
+        }
+    }
+
     const fn is_table(&self) -> bool {
         matches!(self.format, Format::Csv | Format::Tsv)
     }
@@ -257,7 +273,7 @@ impl Input {
 fn no_format(shown: &str) -> Error {
     nature::unread_ending(shown).unwrap_or_else(|| {
         Error::usage(format!("{shown}: cannot tell the format from the file ending"))
-            .hint("pass --input-format jsonl|csv|tsv|lines")
+            .hint("pass --input-format jsonl|csv|tsv|lines|parquet")
     })
 }
 

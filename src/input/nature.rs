@@ -1,6 +1,6 @@
 //! Inputs that are something else than text: named for what they are, with a way to convert them.
 
-use super::{Format, csv};
+use super::{Format, csv, parquet};
 use crate::error::{Error, Exit, Result};
 use crate::request::shorten;
 
@@ -15,7 +15,8 @@ pub fn refuse(file: &str, head: &[u8]) -> Result<()> {
         [0xd0, 0xcf, 0x11, 0xe0, ..] => {
             ("an old Excel workbook (.xls)", "save it as CSV (UTF-8) in Excel or LibreOffice".to_owned())
         }
-        [b'P', b'A', b'R', b'1', ..] => ("a Parquet file, which llbatch does not read yet", parquet(file)),
+        [b'P', b'A', b'R', b'1', ..] if file == "-" => return Err(parquet::piped()),
+        [b'P', b'A', b'R', b'1', ..] => ("a Parquet file, not text", "pass --input-format parquet".to_owned()),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => {
             ("packed with bzip2, which llbatch does not read", format!("unpack it: bunzip2 -k '{file}'"))
         }
@@ -43,7 +44,6 @@ fn unmarked(file: &str, encoding: &str) -> Error {
 pub(super) fn unread_ending(shown: &str) -> Option<Error> {
     let ending = shown.rsplit_once('.')?.1.to_ascii_lowercase();
     let (what, hint) = match ending.as_str() {
-        "parquet" => ("a Parquet file", parquet(shown)),
         "xlsx" | "xls" | "ods" => ("a workbook", "save it as CSV (UTF-8) and name that file".to_owned()),
         "bz2" | "xz" | "zip" => ("an archive", "unpack it first; llbatch reads .gz and .zst".to_owned()),
         _ => return None,
@@ -92,10 +92,6 @@ fn table(text: &[u8]) -> Option<(&str, Format)> {
     };
     let goes_on = row.matches('"').count() % 2 == 1;
     (!row.starts_with('{') && (goes_on || fields(row) == fields(header))).then_some((header, format))
-}
-
-fn parquet(file: &str) -> String {
-    format!("convert it: duckdb -c \"COPY (FROM '{file}') TO 'lines.jsonl' (FORMAT json)\"")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tempfile::NamedTempFile;
 
 use super::limited::LimitedCopy;
-use super::{Inputs, ReadOptions};
+use super::{Format, Inputs, ReadOptions, parquet};
 use crate::error::{Error, Exit, Result};
 
 /// Inputs that can be read as often as needed.
@@ -42,6 +42,9 @@ impl OpenedInputs {
         if !stdin {
             let inputs = Inputs::resolve_with(paths, options.format, &new_file)?.read_as(&options)?;
             return Ok(Self { inputs, stdin: None });
+        }
+        if options.piped_format() == Format::Parquet {
+            return Err(parquet::piped());
         }
         let copy = StdinCopy::of(&mut io::stdin().lock(), new_file()?, &options)?;
         let inputs = Inputs::spooled(copy.file.path().to_owned(), "-", options.piped_format());
@@ -102,7 +105,7 @@ fn read_at_least(stdin: &mut impl Read, buffer: &mut [u8], least: usize) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{Format, Pick};
+    use crate::input::Pick;
 
     #[test]
     fn standard_input_is_kept_whole_with_its_hash() {

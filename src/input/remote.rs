@@ -4,10 +4,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use super::source::{self, RawBytes};
 use super::{Format, Input, no_format};
+use crate::columnar::{LocalFile, RangedRead};
 use crate::error::{Error, Exit, Result};
 use crate::objects::{FoundObject, ObjectReader, ObjectUrl, RemoteObject, expand, is_url};
 
@@ -45,12 +47,44 @@ impl RemoteBytes {
         }
     }
 
+    /// Opens the bytes to be read at any place.
+    pub fn ranged(&self, shown: &str) -> Result<Arc<dyn RangedRead>> {
+        match self {
+            Self::Object(object) => Ok(Arc::new(ObjectRanges(Arc::clone(object)))),
+            Self::Copy(file) => ranged_file(file.path(), shown),
+        }
+    }
+
     fn size(&self) -> u64 {
         match self {
             Self::Object(object) => object.size(),
             Self::Copy(file) => file.as_file().metadata().map_or(0, |metadata| metadata.len()),
         }
     }
+}
+
+/// An object that is read at any place.
+struct ObjectRanges(Arc<RemoteObject>);
+
+impl RangedRead for ObjectRanges {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        self.0.read_at(offset, length as u64)
+    }
+
+    fn step(&self) -> usize {
+        /// Bytes of a request: few requests for a column, and memory for many columns.
+        const STEP: usize = 1 << 20;
+        STEP
+    }
+}
+
+/// Opens a file to be read at any place.
+pub(super) fn ranged_file(path: &Path, shown: &str) -> Result<Arc<dyn RangedRead>> {
+    Ok(Arc::new(LocalFile::open(path, shown).map_err(|error| source::unreadable(shown, error))?))
 }
 
 /// Opens the file or URL `path`.

@@ -44,16 +44,13 @@ impl Source {
         let fail = |error| unreadable(shown, error);
         let mut first = Vec::with_capacity(ZSTD.len());
         file.by_ref().take(ZSTD.len() as u64).read_to_end(&mut first).map_err(fail)?;
-        let (gzip, zstandard) = (first.starts_with(GZIP), first == ZSTD);
+        let packing = packing(&first);
         let head = Cursor::new(first).chain(file);
-        let (reader, packing) = if gzip {
-            let packed = BufReader::with_capacity(PIECE, head);
-            (Reader::Gzip(Box::new(flate2::read::MultiGzDecoder::new(packed))), Some("gzip"))
-        } else if zstandard {
-            let packed = BufReader::with_capacity(PIECE, head);
-            (Reader::Zstd(Box::new(zstd::stream::read::Decoder::new(packed).map_err(fail)?)), Some("zstd"))
-        } else {
-            (Reader::Plain(head), None)
+        let packed = |head| BufReader::with_capacity(PIECE, head);
+        let reader = match packing {
+            Some("gzip") => Reader::Gzip(Box::new(flate2::read::MultiGzDecoder::new(packed(head)))),
+            Some(_) => Reader::Zstd(Box::new(zstd::stream::read::Decoder::new(packed(head)).map_err(fail)?)),
+            None => Reader::Plain(head),
         };
         Ok(Self { shown: shown.to_owned(), reader, packing, decoding: None, read: 0 })
     }
@@ -142,7 +139,16 @@ impl Read for Source {
 
 /// Returns true if a file with this beginning is compressed.
 pub(super) fn is_packed(head: &[u8]) -> bool {
-    head.starts_with(GZIP) || head.starts_with(ZSTD)
+    packing(head).is_some()
+}
+
+/// The compression of a file with this beginning.
+pub(super) fn packing(head: &[u8]) -> Option<&'static str> {
+    match head {
+        _ if head.starts_with(GZIP) => Some("gzip"),
+        _ if head.starts_with(ZSTD) => Some("zstd"),
+        _ => None,
+    }
 }
 
 /// Returns true if the error is one of llbatch's own inside the system's.

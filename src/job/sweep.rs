@@ -169,7 +169,7 @@ mod tests {
     fn request(row: u64, prompt: &str) -> Request {
         let line = format!(r#"{{"model": "m", "messages": [{{"role": "user", "content": "{prompt}"}}]}}"#);
         let builder = RequestBuilder::new(&Params::default()).unwrap();
-        builder.request(&Record { row, number: row, file: "in", line: row, data: Data::Json(&line) }).unwrap()
+        builder.request(&Record { row, number: row, file: "in", line: row.into(), data: Data::Json(&line) }).unwrap()
     }
 
     /// The rows in the order in which they leave.

@@ -99,7 +99,6 @@ impl RemoteObject {
     ///
     /// # Errors
     /// 1 if the object has changed, 66 or 75 if it cannot be read.
-    #[allow(dead_code, reason = "the door for formats that are read at any place")]
     pub fn read_at(&self, offset: u64, length: u64) -> Result<Bytes> {
         self.finish(&self.start_read(offset, length)?)
     }

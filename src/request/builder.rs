@@ -11,6 +11,7 @@ use super::params::{self, Endpoint, ParameterKind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
 use super::template::Template;
+use super::typed_columns::typed_value;
 use super::usage::RowUsage;
 use super::{CHOICES, Draft, Request, flags, hints, id};
 use crate::error::{Error, Result};
@@ -102,6 +103,7 @@ impl RequestBuilder {
     pub fn id(&self, record: &Record<'_>) -> Box<str> {
         let members = match record.data {
             Data::Json(text) => json::members(text).unwrap_or_default(),
+            Data::Row(text) => json::trusted_members(text),
             Data::Line(_) | Data::Columns { .. } => Vec::new(),
         };
         let given = id::given(self.id.as_deref(), record, &members).ok().flatten();
@@ -135,6 +137,7 @@ impl RequestBuilder {
                 let id = id::salvaged(self.id.as_deref(), text);
                 Problem { id, ..hints::not_json(record, text, &error) }
             })?,
+            Data::Row(text) => Nested { members: json::trusted_members(text), ..Nested::default() },
             Data::Line(_) | Data::Columns { .. } => Nested::default(),
         };
         let given = id::given(self.id.as_deref(), record, &line.members)?;
@@ -208,7 +211,7 @@ impl RequestBuilder {
         match record.data {
             Data::Json(text) => self.json(record, text, line),
             // Columns of a table look like the service's fields, whose list for audio is not settled.
-            Data::Line(_) | Data::Columns { .. } if self.endpoint.is_audio() => {
+            Data::Line(_) | Data::Row(_) | Data::Columns { .. } if self.endpoint.is_audio() => {
                 let text = format!("--endpoint {} reads JSONL only", self.endpoint);
                 Err(Problem::new(record, "no_file", text).hint(AUDIO))
             }
@@ -216,6 +219,7 @@ impl RequestBuilder {
                 let system = self.system(record, members)?;
                 self.patch(&[]).compose(record, SubjectText::Prompt(&json::quote(text)), system.as_deref(), &[])
             }
+            Data::Row(_) => self.typed_columns(record, members),
             Data::Columns { names, values } => self.columns(record, names, values),
         }
     }
@@ -305,7 +309,7 @@ impl RequestBuilder {
     /// Returns true if a record's field `name` is a parameter of its request, not data.
     fn is_own(&self, record: &Record<'_>, name: &str) -> bool {
         let asked = || self.row_params.as_ref().is_some_and(Vec::is_empty) || self.asks_for(name);
-        let counts = || !(matches!(record.data, Data::Columns { .. }) && CHOICES.contains(&name));
+        let counts = || !(matches!(record.data, Data::Row(_) | Data::Columns { .. }) && CHOICES.contains(&name));
         (self.prompt.is_none() && counts()) || asked()
     }
 
@@ -316,7 +320,7 @@ impl RequestBuilder {
         members: &[Member<'a>],
     ) -> Result<Option<Cow<'a, str>>, Problem> {
         let (column, own) = match record.data {
-            Data::Json(_) => {
+            Data::Json(_) | Data::Row(_) => {
                 let own = json::find(members, params::SYSTEM).filter(|member| !member.is_null());
                 (own.map(|member| member.start + 1), own.map(|member| Cow::Borrowed(member.value)))
             }
@@ -377,6 +381,11 @@ impl RequestBuilder {
             Data::Json(_) => {
                 for member in members.iter().filter(|member| !member.is_null()) {
                     add(&member.key, &mut |_| Ok(Cow::Borrowed(member.value)))?;
+                }
+            }
+            Data::Row(_) => {
+                for member in members.iter().filter(|member| !member.is_null() && member.value != "\"\"") {
+                    add(&member.key, &mut |kind| typed_value(record, member, kind))?;
                 }
             }
             Data::Columns { names, values } => {

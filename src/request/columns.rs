@@ -14,7 +14,7 @@ use super::template::{ROW, Template};
 use crate::json;
 
 /// The column that holds the messages of a chat, as JSON.
-const MESSAGES: &str = "messages";
+pub(super) const MESSAGES: &str = "messages";
 
 impl RequestBuilder {
     pub(super) fn columns<'a>(
@@ -26,7 +26,8 @@ impl RequestBuilder {
         let cell = |is: &dyn Fn(&str) -> bool| names.iter().zip(values.iter()).find(|(name, _)| is(name));
         let found = cell(&|name| self.is_prompt(name)).or_else(|| cell(&|name| self.is_subject(name)));
         let Some((name, text)) = found else {
-            let (text, hint) = no_column(self.endpoint, names);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let (text, hint) = no_column(self.endpoint, &names);
             return Err(Problem::new(record, NO_PROMPT, text).hint(hint));
         };
         if text.trim().is_empty() {
@@ -46,7 +47,8 @@ impl RequestBuilder {
     /// The problem of a table that lacks the column which requests need, and the remedy.
     pub fn missing_column(&self, names: &[String]) -> Option<(String, String)> {
         let needed = self.prompt.is_none() && !self.endpoint.is_audio();
-        (needed && !names.iter().any(|name| self.is_subject(name))).then(|| no_column(self.endpoint, names))
+        let all = || names.iter().map(String::as_str).collect::<Vec<_>>();
+        (needed && !names.iter().any(|name| self.is_subject(name))).then(|| no_column(self.endpoint, &all()))
     }
 
     /// Returns true if requests need a column of a table and find none among these.
@@ -57,7 +59,7 @@ impl RequestBuilder {
     }
 
     /// Returns true if a column of this name holds the prompt, or the text to embed.
-    fn is_prompt(&self, name: &str) -> bool {
+    pub(super) fn is_prompt(&self, name: &str) -> bool {
         name == "prompt" || (self.endpoint == Endpoint::Embeddings && name == "input")
     }
 
@@ -68,7 +70,7 @@ impl RequestBuilder {
 }
 
 /// The messages in a cell, on one line.
-fn messages<'a>(record: &Record<'_>, cell: &'a str) -> Result<Cow<'a, str>, Problem> {
+pub(super) fn messages<'a>(record: &Record<'_>, cell: &'a str) -> Result<Cow<'a, str>, Problem> {
     if cell.starts_with('[') && serde_json::from_str::<&RawValue>(cell).is_ok() {
         return Ok(json::one_line(cell));
     }
@@ -81,15 +83,14 @@ fn messages<'a>(record: &Record<'_>, cell: &'a str) -> Result<Cow<'a, str>, Prob
     Err(Problem::new(record, MESSAGES, text).hint(hint))
 }
 
-fn no_column(endpoint: Endpoint, names: &[String]) -> (String, String) {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+pub(super) fn no_column(endpoint: Endpoint, names: &[&str]) -> (String, String) {
     let column = match endpoint {
         Endpoint::Embeddings => "`input` or `prompt`",
         Endpoint::Chat => "`prompt` or `messages`",
         _ => "`prompt`",
     };
     let text = format!("there is no column {column}; the columns are: {}", listed(names.iter().copied()));
-    (text, hints::no_prompt(endpoint, &names))
+    (text, hints::no_prompt(endpoint, names))
 }
 
 /// A cell as the JSON value of the parameter that its column names.
@@ -116,7 +117,7 @@ mod tests {
         let names: Arc<[String]> = names.iter().map(|name| (*name).to_owned()).collect();
         let values = csv::StringRecord::from(cells.to_vec());
         let data = Data::Columns { names: &names, values: &values };
-        let record = Record { row: 1, number: 1, file: "a.csv", line: 2, data };
+        let record = Record { row: 1, number: 1, file: "a.csv", line: 2.into(), data };
         RequestBuilder::new(params).unwrap().request(&record).map(|request| request.body.into())
     }
 

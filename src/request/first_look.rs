@@ -23,6 +23,7 @@ impl RequestBuilder {
         };
         let members = match record.data {
             Data::Json(text) => json::members(text).unwrap_or_default(),
+            Data::Row(text) => json::trusted_members(text),
             Data::Line(_) | Data::Columns { .. } => Vec::new(),
         };
         for template in self.prompt.iter().chain(system) {

@@ -95,7 +95,7 @@ mod tests {
     use crate::request::{Data, Params, RequestBuilder};
 
     fn hint(line: &str) -> String {
-        let record = Record { row: 1, number: 1, file: "a", line: 1, data: Data::Json(line) };
+        let record = Record { row: 1, number: 1, file: "a", line: 1.into(), data: Data::Json(line) };
         let params = Params { model: Some("m".to_owned()), ..Params::default() };
         RequestBuilder::new(&params).unwrap().request(&record).unwrap_err().hint.unwrap()
     }

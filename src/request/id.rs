@@ -56,7 +56,7 @@ pub(super) fn salvaged(field: Option<&str>, line: &str) -> Option<String> {
 
 fn lookup<'a>(record: &Record<'a>, members: &[Member<'a>], name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
     match record.data {
-        Data::Json(_) => {
+        Data::Json(_) | Data::Row(_) => {
             let Some(member) = json::find(members, name) else { return Ok(None) };
             let value = member.value;
             match value.as_bytes().first() {
@@ -85,7 +85,7 @@ fn bad(record: &Record<'_>, text: String) -> Problem {
 
 fn missing(record: &Record<'_>, members: &[Member<'_>], name: &str) -> Problem {
     let has = match record.data {
-        Data::Json(_) => listed(members.iter().map(|member| &*member.key)),
+        Data::Json(_) | Data::Row(_) => listed(members.iter().map(|member| &*member.key)),
         Data::Line(_) => "line".to_owned(),
         Data::Columns { names, .. } => listed(names.iter().map(String::as_str)),
     };

@@ -24,6 +24,7 @@ mod params;
 mod problem;
 mod record;
 mod template;
+mod typed_columns;
 mod usage;
 
 use std::borrow::Cow;
@@ -39,7 +40,7 @@ pub use packing::{OutRequest, PackedRow, PackedRows, Packer};
 pub use params::{Endpoint, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
-pub use record::{Data, Field, OwnedData, Record};
+pub use record::{Data, Field, InputPlace, OwnedData, Record};
 pub use template::TEMPLATE_FAULT;
 
 use crate::json::{self, Member};

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::id;
-use super::record::Record;
+use super::record::{InputPlace, Record};
 use crate::text::shortened;
 
 /// One mistake in the input. It is listed, and stops nothing by itself.
@@ -19,8 +19,8 @@ pub struct Problem {
     pub number: Option<u64>,
     /// The input as the user named it.
     pub file: String,
-    /// Physical line where the record begins, 1-based.
-    pub line: u64,
+    /// The place in the file where the record begins.
+    pub line: InputPlace,
     /// Byte column in that line, 1-based, if it is known.
     pub column: Option<u64>,
     /// The row's own id, once it is known.
@@ -41,8 +41,14 @@ impl Problem {
     }
 
     /// A mistake at a place that is not a whole record.
-    pub fn at(row: Option<u64>, file: &str, line: u64, code: &'static str, message: impl Into<String>) -> Self {
-        let (file, message) = (file.to_owned(), message.into());
+    pub fn at(
+        row: Option<u64>,
+        file: &str,
+        line: impl Into<InputPlace>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let (file, line, message) = (file.to_owned(), line.into(), message.into());
         Self { row, number: row, file, line, column: None, id: None, code, message, hint: None }
     }
 
@@ -57,9 +63,9 @@ impl Problem {
         format!("{}:{}{column}", self.file, self.line)
     }
 
-    /// Adds the byte column, 1-based.
+    /// Adds the byte column, 1-based. Rows without lines have none.
     pub fn column(mut self, column: usize) -> Self {
-        self.column = Some(column as u64);
+        self.column = matches!(self.line, InputPlace::Line(_)).then_some(column as u64);
         self
     }
 

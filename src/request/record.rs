@@ -1,7 +1,10 @@
 //! One record of the input, before it becomes a request.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::json::{self, Member};
 
@@ -14,10 +17,36 @@ pub struct Record<'a> {
     pub number: u64,
     /// The input as the user named it.
     pub file: &'a str,
-    /// Physical line where the record begins, 1-based.
-    pub line: u64,
+    /// The place in the input where the record begins.
+    pub line: InputPlace,
     /// The record itself.
     pub data: Data<'a>,
+}
+
+/// The place of a record in its file, 1-based.
+#[derive(Serialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum InputPlace {
+    /// A physical line.
+    Line(u64),
+    /// A row of a file without lines.
+    Row(u64),
+}
+
+impl From<u64> for InputPlace {
+    fn from(line: u64) -> Self {
+        Self::Line(line)
+    }
+}
+
+/// `7`, or `row 7`: it follows the name of the file and a colon.
+impl fmt::Display for InputPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "{line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
 }
 
 /// A record as its format has it.
@@ -25,6 +54,8 @@ pub struct Record<'a> {
 pub enum Data<'a> {
     /// A line of JSONL as it stands, not yet parsed.
     Json(&'a str),
+    /// A row of a Parquet file as a JSON object, known to be valid.
+    Row(&'a str),
     /// A line of text without its line end.
     Line(&'a str),
     /// A CSV or TSV row: as many values as names.
@@ -58,7 +89,7 @@ impl<'a> Record<'a> {
 
     fn fields_by(&self, members: impl Fn(&'a str) -> Vec<Member<'a>>) -> Vec<(Cow<'a, str>, Field<'a>)> {
         match self.data {
-            Data::Json(text) => {
+            Data::Json(text) | Data::Row(text) => {
                 members(text).into_iter().map(|member| (member.key, Field::of_json(member.value))).collect()
             }
             Data::Line(text) => vec![(Cow::Borrowed("line"), Field::Text(Cow::Borrowed(text)))],
@@ -83,6 +114,8 @@ impl<'a> Field<'a> {
 pub enum OwnedData {
     /// See [`Data::Json`].
     Json(Box<str>),
+    /// See [`Data::Row`].
+    Row(Box<str>),
     /// See [`Data::Line`].
     Line(Box<str>),
     /// See [`Data::Columns`].
@@ -99,6 +132,7 @@ impl OwnedData {
     pub fn data(&self) -> Data<'_> {
         match self {
             Self::Json(text) => Data::Json(text),
+            Self::Row(text) => Data::Row(text),
             Self::Line(text) => Data::Line(text),
             Self::Columns { names, values } => Data::Columns { names, values },
         }
@@ -109,6 +143,7 @@ impl From<Data<'_>> for OwnedData {
     fn from(data: Data<'_>) -> Self {
         match data {
             Data::Json(text) => Self::Json(text.into()),
+            Data::Row(text) => Self::Row(text.into()),
             Data::Line(text) => Self::Line(text.into()),
             Data::Columns { names, values } => Self::Columns { names: Arc::clone(names), values: values.clone() },
         }
@@ -120,7 +155,7 @@ mod tests {
     use super::*;
 
     fn shown(data: Data<'_>) -> Vec<String> {
-        let record = Record { row: 1, number: 1, file: "x", line: 1, data };
+        let record = Record { row: 1, number: 1, file: "x", line: InputPlace::Line(1), data };
         let show = |(name, field): (Cow<'_, str>, Field<'_>)| match field {
             Field::Text(text) => format!("{name}={text}"),
             Field::Json(json) => format!("{name}:{json}"),

@@ -31,7 +31,7 @@ fn with_model() -> Params {
 }
 
 fn send(params: &Params, data: Data<'_>) -> Result<Request, Problem> {
-    RequestBuilder::new(params).unwrap().request(&Record { row: 7, number: 7, file: "x", line: 9, data })
+    RequestBuilder::new(params).unwrap().request(&Record { row: 7, number: 7, file: "x", line: 9.into(), data })
 }
 
 fn body(params: &Params, line: &str) -> Result<String, Problem> {
@@ -47,7 +47,7 @@ fn csv(params: &Params, names: &[&str], values: &[&str]) -> Result<Request, Prob
 fn a_body_passes_byte_for_byte() {
     let inner = r#"{ "messages" : [ {"role":"user","content":"\ud800 \u0000 é"} ] ,"model":"m", "x":123456789012345678901234567890,"y":1E400,"y": 0.10, "\ud800":null }"#;
     assert_eq!(body(&BARE, &format!(r#"{{"custom_id":"a","body":{inner}}}"#)).as_deref(), Ok(inner));
-    let record = Record { row: 1, number: 1, file: "x", line: 1, data: Data::Json(inner) };
+    let record = Record { row: 1, number: 1, file: "x", line: 1.into(), data: Data::Json(inner) };
     let builder = RequestBuilder::new(&BARE).unwrap();
     assert!(matches!(builder.draft(&record).unwrap().body, Cow::Borrowed(text) if text == inner), "not even copied");
     assert_eq!(body(&BARE, inner).as_deref(), Ok(inner));
@@ -225,7 +225,7 @@ fn bad_rows_say_what_and_where() {
         let problem = send(&params, Data::Json(line)).expect_err(line);
         assert_eq!(
             (problem.code, problem.column, problem.line, problem.row),
-            (code, column, 9, Some(7)),
+            (code, column, 9.into(), Some(7)),
             "{line}: {problem}"
         );
         assert!(problem.message.contains(words) && problem.hint.is_some(), "{problem}");

@@ -55,7 +55,7 @@ impl SourceRow {
     fn record(&self) -> Result<Record<'_>, &str> {
         let Self { row, number, .. } = *self;
         let data = self.data.as_ref().map_err(|id| &**id)?.data();
-        Ok(Record { row, number, file: "", line: 0, data })
+        Ok(Record { row, number, file: "", line: 0.into(), data })
     }
 }
 

@@ -243,7 +243,7 @@ fn what_cannot_be_sent_is_told_in_its_place() {
         let problem = &done.split.oversize[0];
         assert_eq!(
             (problem.row, problem.line, problem.code, problem.id.as_deref()),
-            (Some(4), 4, "too_large", Some("b"))
+            (Some(4), 4.into(), "too_large", Some("b"))
         );
         assert_eq!(done.lines(1).iter().map(|line| line["custom_id"].clone()).collect::<Vec<_>>(), ["a", "row-6"]);
         assert_eq!(done.split.files.len(), 1, "no file for a model whose rows are all bad");

@@ -23,6 +23,7 @@ mod narrow;
 mod nightly;
 mod objects;
 mod other_servers;
+mod parquet;
 mod prepare;
 mod recipes;
 mod report;

@@ -8,7 +8,7 @@ use crate::input::{Pick, ReadOptions, TextEncoding};
 #[derive(Debug, Args)]
 pub struct ReadArgs {
     /// Format of the inputs [default: by the file ending; jsonl for standard input]
-    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "lines"])]
+    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "lines", "parquet"])]
     input_format: Option<String>,
     /// Character between the fields of tables: one such as ; or |, or tab [default: recognised]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]

@@ -87,7 +87,7 @@ struct RecordFields {
 impl RecordFields {
     fn new(record: &Record<'_>, members: &[json::Member<'_>], trace: SharedTrace) -> Self {
         let fields = match record.data {
-            Data::Json(_) => {
+            Data::Json(_) | Data::Row(_) => {
                 members.iter().map(|m| (m.key.as_ref().into(), FieldValue::Json(m.value.into()))).collect()
             }
             Data::Line(text) => vec![("line".into(), FieldValue::Text(text.into()))],

@@ -215,7 +215,7 @@ mod tests {
     use crate::request::Data;
 
     fn fill(source: &str, line: &str) -> Result<String, Problem> {
-        let record = Record { row: 3, number: 3, file: "a.jsonl", line: 4, data: Data::Json(line) };
+        let record = Record { row: 3, number: 3, file: "a.jsonl", line: 4.into(), data: Data::Json(line) };
         let template = Template::new("--prompt", source).unwrap();
         template.render(&record, &json::members(line).unwrap())
     }
@@ -251,7 +251,7 @@ mod tests {
             ("{% for x in nothing %}{% endfor %}", "`nothing`", "it has: title"),
         ] {
             let problem = fill(source, line).unwrap_err();
-            assert_eq!((problem.code, problem.row, problem.line), ("template_field", Some(3), 4));
+            assert_eq!((problem.code, problem.row, problem.line), ("template_field", Some(3), 4.into()));
             assert!(problem.message.contains(name) && problem.message.contains(has), "{}", problem.message);
         }
     }

@@ -74,7 +74,7 @@ fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String>
 
 fn cells(builder: &RequestBuilder, record: &Record<'_>) -> Vec<String> {
     match record.data {
-        Data::Json(text) | Data::Line(text) => {
+        Data::Json(text) | Data::Row(text) | Data::Line(text) => {
             assert!(!text.contains('\n') && !text.trim_matches([' ', '\t', '\r']).is_empty());
             vec![text.to_owned()]
         }

@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     }
     let params = params(flags);
     let builder = RequestBuilder::new(&params).expect("the flags make sense");
-    let record = Record { row: ROW, number: ROW, file: "f", line: 9, data: Data::Json(line) };
+    let record = Record { row: ROW, number: ROW, file: "f", line: 9.into(), data: Data::Json(line) };
 
     // The record's fields are its members, whatever becomes of it.
     let own = members(line);

@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         1 => Data::Line(record),
         _ => Data::Columns { names: &names, values: &values },
     };
-    let record = Record { row: 3, number: 3, file: "f", line: 4, data };
+    let record = Record { row: 3, number: 3, file: "f", line: 4.into(), data };
 
     let Some(first) = fill(template, &record) else { return Corpus::Keep };
     assert_eq!(fill(template, &record).as_ref(), Some(&first), "the same again");
@@ -73,7 +73,7 @@ fn fill(template: &str, record: &Record<'_>) -> Option<Result<String, String>> {
 /// A field alone comes out as it is: a text as its text, JSON as it was spelled.
 fn fields(record: &Record<'_>) {
     let (name, spelled) = match record.data {
-        Data::Json(line) => match members(line).as_deref().and_then(|members| find(members, "f")) {
+        Data::Json(line) | Data::Row(line) => match members(line).as_deref().and_then(|members| find(members, "f")) {
             // Floats are respelled by the engine, and a null is refused.
             Some(value) if value != "null" && !value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
                 ("f", string(value).unwrap_or_else(|| value.to_owned()))

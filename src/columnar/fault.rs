@@ -1,0 +1,48 @@
+//! Errors of Parquet files, in words for people.
+
+use std::io;
+
+use parquet::errors::ParquetError;
+
+use crate::error::{Error, Exit};
+
+/// The hint for a file that the system cannot read.
+const CHECK: &str = "check the file and its disk";
+
+/// The error of bytes that the system cannot read.
+pub(super) fn unreadable(shown: &str, error: io::Error) -> Error {
+    Error::new(Exit::NoInput, format!("{shown}: cannot read the input")).hint(CHECK).because(error)
+}
+
+/// The error of a file that is no Parquet file, or a kind of one that is not read.
+pub(super) fn refused(shown: &str, what: &str, hint: impl Into<String>) -> Error {
+    Error::new(Exit::Data, format!("{shown}: {what}")).hint(hint)
+}
+
+/// The error of a file that is damaged; `place`: where, such as ` near row 7`. An error of the source itself comes as it is.
+pub(super) fn damaged(shown: &str, place: &str, error: ParquetError) -> Error {
+    let error = match error {
+        ParquetError::External(inner) => match inner.downcast::<Error>() {
+            Ok(own) => return *own,
+            Err(inner) => match inner.downcast::<io::Error>() {
+                Ok(io) => return of_io(shown, place, *io),
+                Err(inner) => ParquetError::External(inner),
+            },
+        },
+        other => other,
+    };
+    refused(shown, &format!("the Parquet data is damaged{place}"), "copy or download the file again").because(error)
+}
+
+/// An error of the source, if the library wrapped one; else damage, such as a page that does not unpack.
+fn of_io(shown: &str, place: &str, error: io::Error) -> Error {
+    let is_ours = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
+    match error.into_inner() {
+        Some(inner) if is_ours => match inner.downcast::<Error>() {
+            Ok(own) => *own,
+            Err(inner) => damaged(shown, place, ParquetError::General(inner.to_string())),
+        },
+        Some(inner) => damaged(shown, place, ParquetError::General(inner.to_string())),
+        None => damaged(shown, place, ParquetError::General("a page cannot be unpacked".to_owned())),
+    }
+}

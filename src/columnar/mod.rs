@@ -1,0 +1,17 @@
+//! Parquet files: their rows as JSON objects.
+//!
+//! The rest of llbatch knows rows as JSON text, and so this is the only room that knows how Parquet stores them. It uses the
+//! column readers of the crate `parquet` without Arrow, which would take another 3 MB of the binary.
+
+mod fault;
+mod leaf;
+mod ranged;
+mod reader;
+mod scalar;
+mod schema;
+
+#[cfg(test)]
+mod tests;
+
+pub use ranged::{LocalFile, RangedRead};
+pub use reader::ParquetRows;
