@@ -3,8 +3,8 @@
 #
 #   slurm.sh INPUT OUT [FLAGS FOR `llbatch run`, SUCH AS --max-cost 40]
 #
-# OUT is a directory that every node sees. STATE names a directory of the node
-# that outlives a task. A task that is queued again on another node starts anew and pays again.
+# OUT is a directory that every node sees. STATE names a directory of the node.
+# A task that is queued again goes on from its state, on another node from OUT/answers.
 set -eu
 tasks=8 input=$1 out=$2 state=${STATE:?names a local directory for the state}
 shift 2
@@ -20,7 +20,7 @@ if [ -z "${SLURM_ARRAY_TASK_ID:-}" ]; then
 fi
 task=$SLURM_ARRAY_TASK_ID
 llbatch run "$input" --shard auto/$tasks --resume --tolerate-failures --state-dir "$state/$task" \
-    -o "$out/part-$task.jsonl" --summary "$out/summary-$task.json" "$@" &
+    --answers "$out/answers" -o "$out/part-$task.jsonl" --summary "$out/summary-$task.json" "$@" &
 trap 'kill -TERM $pid' TERM
 pid=$! code=0
 wait $pid || code=$?

@@ -26,6 +26,7 @@
 //! | [`row_set`] | a set of rows at one bit each | – |
 //! | [`columnar`] | Parquet files: rows as JSON text, from bytes that can be read at any place | – |
 //! | [`atomic_file`] | files and objects that appear when they are complete | objects |
+//! | [`machine`] | names of this host, its boot and this process | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`tokens`] | estimates and bounds of tokens | – |
@@ -39,6 +40,7 @@
 //! | [`sandbox`] | the built-in server, compatible with Together and `OpenAI`, written from the services' documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline, `row_set` |
+//! | [`sealed`] | answers in immutable part files that tasks on several machines share | `atomic_file`, machine, outcome, request |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, rules, outcome, tokens, price, store, deadline |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, rules, outcome, store, deadline |
 //! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price |
@@ -112,6 +114,7 @@ mod fault;
 mod input;
 mod job;
 mod json;
+mod machine;
 mod merge;
 mod money;
 mod objects;
@@ -125,6 +128,7 @@ mod results;
 mod row_set;
 mod rules;
 pub mod sandbox;
+mod sealed;
 mod settings;
 mod split;
 mod store;

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, TagArgs, TellArgs, deadline};
+use super::args::{
+    AnswersArgs, CostArgs, InputArgs, LockArgs, OnceArgs, ResultArgs, SpeedArgs, TagArgs, TellArgs, deadline,
+};
 use super::check::DryRun;
 use super::service::connect_later;
 use super::{preview, print_summary};
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
-use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
+use crate::job::ask::{Ask, OnceAsk, RetryFilter, Reuse, Role, RunAsk, Start};
 use crate::job::run;
 use crate::realtime::SpeedOptions;
 
@@ -58,6 +60,8 @@ pub struct RunArgs {
     /// Start a new job even if this command was interrupted
     #[arg(long, conflicts_with = "resume")]
     fresh: bool,
+    #[command(flatten)]
+    answers: AnswersArgs,
     #[command(flatten)]
     lock: LockArgs,
     #[command(flatten)]
@@ -133,7 +137,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         tags: args.tags.resolve()?,
         limit: args.cost.limit(args.input.shard),
         wait: args.lock.wait(deadline),
-        once: args.once.resolve()?,
+        once: OnceAsk { answers: args.answers.resolve()?, ..args.once.resolve()? },
     };
     let reuse = match (args.resume, args.fresh) {
         (_, true) => Reuse::Nothing,

@@ -38,6 +38,8 @@ pub struct OnceAsk {
     pub dedupe: bool,
     /// `--reuse`, `--reuse-from`
     pub earlier: Option<EarlierAsk>,
+    /// `--answers`, an absolute path. A job remembers it.
+    pub answers: Option<PathBuf>,
 }
 
 /// Earlier jobs whose answers are taken.
@@ -198,7 +200,7 @@ impl RunAsk {
                 tags: Tags::new(),
                 limit,
                 wait,
-                once: OnceAsk { dedupe: false, earlier: None },
+                once: OnceAsk { dedupe: false, earlier: None, answers: None },
             },
             reuse: Reuse::Last,
             retry: RetryFilter::Retryable,

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::entry::JobEntry;
 use super::fan_out::{FanOut, WrittenFollower};
 use super::screen::Screen;
+use super::shared_answers::RunSealer;
 use super::tally::{RowFolds, Tally};
 use crate::error::{Exit, Result};
 use crate::money::reservation::Reservation;
@@ -47,6 +48,8 @@ pub(super) struct Consumer<'a, 'ctx> {
     pub entry: JobEntry<'a>,
     /// Money reserved from the config file's budgets.
     pub reservation: Option<Reservation<'ctx>>,
+    /// Seals the answers, with `--answers`.
+    pub sealer: Option<RunSealer>,
     /// The way back to the engine.
     pub shared: Arc<Shared>,
     /// Rows that get the outcome of an earlier one.
@@ -142,6 +145,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.commit(&mut round, group, &mut state)?;
             stored.append(&mut group.outcomes);
             for outcome in stored.drain(..) {
+                self.seal(&outcome)?;
                 self.tally.add_new(&outcome);
                 self.fan_out.answered(outcome.row);
                 self.results.push(outcome);
@@ -149,11 +153,13 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.show(round.followers);
             self.advance()?;
             self.update(round.draw, &mut state)?;
+            self.sealer.as_mut().map_or(Ok(()), RunSealer::seal_full)?;
         }
         // The engine has ended, so no request is in flight.
         self.show_live(true);
         self.db.release()?;
         self.db.commit(true)?;
+        self.sealer.take().map_or(Ok(()), RunSealer::finish)?;
         self.record()
     }
 
@@ -161,6 +167,10 @@ impl<'ctx> Consumer<'_, 'ctx> {
         if let Some(live) = &mut self.tally.live {
             live.show(&self.shared, last);
         }
+    }
+
+    fn seal(&mut self, outcome: &Outcome) -> Result<()> {
+        self.sealer.as_mut().map_or(Ok(()), |sealer| sealer.push(outcome))
     }
 
     /// Writes the events of a round into the open transaction.
@@ -264,16 +274,20 @@ impl<'ctx> Consumer<'_, 'ctx> {
         self.shared.stop.cancel();
         // After a failed fsync, a second one may report success without having written.
         let sync = exit == Exit::ClosedPipe;
+        // What the state directory may lose, other tasks may still find.
+        let mut sealed = group.outcomes.iter().try_for_each(|outcome| self.seal(outcome));
         let mut kept = self.db.undo();
         kept = kept.and_then(|()| self.db.put_all(group.outcomes.iter().map(|outcome| &**outcome)));
         while let Ok(event) = events.recv() {
             self.shared.written(usize::from(matches!(event, Event::Outcome(..) | Event::Follow(_))));
             if let Event::Outcome(outcome, _) = event {
+                sealed = sealed.and_then(|()| self.seal(&outcome));
                 kept = kept.and_then(|()| self.db.put(&outcome));
             }
         }
         let kept = kept.and_then(|()| self.db.release()).and_then(|()| self.db.commit(sync));
-        if let Err(error) = kept {
+        let sealed = sealed.and_then(|()| self.sealer.take().map_or(Ok(()), RunSealer::finish));
+        for error in [kept.err(), sealed.err()].into_iter().flatten() {
             tracing::warn!("{error}");
         }
     }

@@ -31,6 +31,7 @@ pub mod run;
 mod run_end;
 mod run_start;
 mod screen;
+mod shared_answers;
 mod signals;
 pub mod spec;
 mod stop;

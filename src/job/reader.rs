@@ -7,6 +7,7 @@ use tokio::sync::mpsc::Sender;
 use super::earlier_answers::{EarlierAnswers, SoughtRow};
 use super::known_fingerprints::{FingerprintReader, KnownFingerprints};
 use super::resume::JobRows;
+use super::shared_answers::SealKeys;
 use super::sweep::Sweeps;
 use crate::check::Checked;
 use crate::check::context_length::too_long;
@@ -48,6 +49,8 @@ pub(super) struct Feed<'a> {
     pub repeats: Option<&'a Repeats>,
     /// Answers of earlier jobs, and the keys by which they are found, with `--reuse`.
     pub answers: Option<(&'a Mutex<EarlierAnswers>, KeyMaker)>,
+    /// The place for the keys of requests that are sent, with `--answers`.
+    pub sealed: Option<(&'a SealKeys, KeyMaker)>,
     /// The end of the run compares estimated tokens with reported ones.
     pub estimates: bool,
     /// Equal beginnings of prompts are sent near each other.
@@ -213,10 +216,13 @@ impl Feed<'_> {
         if let Some(leader) = leader {
             return Ok(QueuedRow::Follow(Box::new(follower(request, leader))));
         }
-        Ok(match self.answered(&draft, fingerprint) {
-            Some(outcome) => QueuedRow::Settled(Box::new(outcome)),
-            None => QueuedRow::Send { turn: request.row, request: OutRequest::Row(request) },
-        })
+        if let Some(outcome) = self.answered(&draft, fingerprint) {
+            return Ok(QueuedRow::Settled(Box::new(outcome)));
+        }
+        if let Some((sealed, keys)) = &self.sealed {
+            sealed.keep(row, keys.of(&draft));
+        }
+        Ok(QueuedRow::Send { turn: request.row, request: OutRequest::Row(request) })
     }
 
     /// The outcome that an earlier job has for this request.

@@ -20,6 +20,7 @@ use super::rest::Rest;
 use super::run_end::RunEnd;
 use super::run_start::{EarlierOutcomes, RunStart};
 use super::screen::Screen;
+use super::shared_answers::{RunSealer, SealKeys, SharedAnswers};
 use super::signals::{self, Signals};
 use super::stop::Stop;
 use super::tally::{NewRows, RowFolds, Tally};
@@ -68,11 +69,15 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     }
     let find = |ask| EarlierAnswers::find(ask, &start.claimed.job.id, remote, Arc::clone(&start.rules), workspace);
     let answers = ask.job.once.earlier.as_ref().filter(|_| !start.claimed.finished).map(find).transpose()?;
+    let shared = if start.claimed.finished { None } else { SharedAnswers::open(&start, workspace)? };
     // From here on, the job exists.
     let new = start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
-    let earlier = start.sort_out(&ask, new, workspace)?;
+    let mut earlier = start.sort_out(&ask, new, workspace)?;
     let answers = answers.map(Mutex::new);
-    ActiveRun { ask, remote, workspace, progress, start, answers }.answer(earlier, outputs)
+    let keys = shared.as_ref().map(|_| Arc::<SealKeys>::default());
+    let sealer =
+        shared.zip(keys.as_ref()).map(|(shared, keys)| shared.take(&mut earlier, &start, keys, ctx)).transpose()?;
+    ActiveRun { ask, remote, workspace, progress, start, answers, keys }.answer(earlier, outputs, sealer)
 }
 
 /// A run whose job is ready.
@@ -84,11 +89,13 @@ struct ActiveRun<'a> {
     start: RunStart,
     /// Answers of earlier jobs.
     answers: Option<Mutex<EarlierAnswers>>,
+    /// The keys of the requests in flight, for answers that other tasks may take.
+    keys: Option<Arc<SealKeys>>,
 }
 
 impl ActiveRun<'_> {
     /// Sends the remaining rows, writes the results and sums up.
-    fn answer(self, mut earlier: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
+    fn answer(self, mut earlier: EarlierOutcomes, outputs: Outputs, sealer: Option<RunSealer>) -> Result<Ended> {
         let ctx = self.workspace.ctx;
         let mut job = self.start.claimed.job.clone();
         let funds = RunFunds::open(&self.ask, &mut job, &earlier.db, self.workspace)?;
@@ -115,7 +122,7 @@ impl ActiveRun<'_> {
         let entry = JobEntry::new(self.workspace.store.ledger()?, &mut job, started);
         let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
         consumer.tally.live = LiveMetrics::of(consumer.entry.job, &consumer.db, ctx)?;
-        consumer.reservation = funds.reservation;
+        (consumer.reservation, consumer.sealer) = (funds.reservation, sealer);
         let rows = self.start.rows();
         let feed = self.feed(&skipped, read.as_deref());
         let mut driven = drive(consumer, urls, &options, &feed, &shared)?;
@@ -189,6 +196,7 @@ impl ActiveRun<'_> {
             known: known.as_ref(),
             repeats: self.start.repeats(),
             answers: self.answers.as_ref().map(|answers| (answers, key_maker(&self.remote.identity()))),
+            sealed: self.keys.as_ref().map(|keys| (&**keys, key_maker(&self.remote.identity()))),
             read,
             // A retry of all rows also sends those that are surely too long.
             table: (self.ask.retry != RetryFilter::All).then_some(&self.workspace.ctx.settings.prices),
@@ -240,6 +248,7 @@ impl ActiveRun<'_> {
             screen: Screen::new(self.progress.clone(), ctx.ui.clone(), entry.spent_before),
             entry,
             reservation: None,
+            sealer: None,
             shared,
             fan_out: FanOut::default(),
         }

@@ -234,6 +234,7 @@ fn open_source(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>) -> Re
     source.spec.dedupe |= ask.job.once.dedupe;
     source.spec.tags.extend(ask.job.tags.clone());
     source.spec.reuses |= ask.job.once.earlier.is_some();
+    source.spec.answers = ask.job.once.answers.clone().or(source.spec.answers);
     source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
     Ok(source)
 }

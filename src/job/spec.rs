@@ -66,6 +66,9 @@ pub struct Spec {
     /// Answers of earlier jobs are taken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reuses: bool,
+    /// `--answers`: the directory that tasks of the job share their answers in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<PathBuf>,
     /// [`Requests::key`](super::identity::Requests::key) at the last start of a realtime job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -106,6 +109,7 @@ impl Spec {
             tags: Tags::new(),
             dedupe: false,
             reuses: false,
+            answers: None,
             content: None,
         }
     }

@@ -16,7 +16,7 @@ pub use shard::ShardArg;
 pub use speed::SpeedArgs;
 pub use tell::{TagArgs, TellArgs};
 
-use crate::atomic_file::writable;
+use crate::atomic_file::{local, writable};
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
@@ -245,6 +245,26 @@ pub struct OnceArgs {
     pub reuse_from: Option<String>,
 }
 
+/// Answers that tasks on several machines share.
+#[derive(Debug, Args, Default)]
+pub struct AnswersArgs {
+    /// Also keep answers in DIR, which other machines share, and take those that tasks of the same job left there
+    #[arg(long, value_name = "DIR")]
+    pub answers: Option<PathBuf>,
+}
+
+impl AnswersArgs {
+    /// The directory, as a path that holds for later commands too.
+    ///
+    /// # Errors
+    /// 2 for an address.
+    pub fn resolve(&self) -> Result<Option<PathBuf>> {
+        let Some(dir) = &self.answers else { return Ok(None) };
+        local(dir)?;
+        Ok(Some(std::path::absolute(dir).unwrap_or_else(|_| dir.clone())))
+    }
+}
+
 impl OnceArgs {
     /// Resolved.
     ///
@@ -255,7 +275,7 @@ impl OnceArgs {
         let max_age = age.map_err(|why| Error::usage(format!("--reuse: {why}")))?;
         let earlier = self.reuse.is_some() || self.reuse_from.is_some();
         let earlier = earlier.then(|| EarlierAsk { max_age, from: self.reuse_from.clone() });
-        Ok(OnceAsk { dedupe: self.dedupe, earlier })
+        Ok(OnceAsk { dedupe: self.dedupe, earlier, answers: None })
     }
 }
 

@@ -1,5 +1,6 @@
 //! `llbatch run`.
 
+mod answers;
 mod bytes;
 mod checked_answers;
 mod crash;

@@ -1,0 +1,185 @@
+//! Answers that tasks of one job share in a directory (`--answers`): taken when a run begins, sealed while it goes on.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::finish::Workspace;
+use super::identity::canonical_service;
+use super::run_start::{EarlierOutcomes, RunStart};
+use crate::context::Ctx;
+use crate::error::Result;
+use crate::outcome::{Follower, Outcome};
+use crate::request::RequestKey;
+use crate::row_set::RowSet;
+use crate::rules::AnswerRules;
+use crate::sealed::{AnswersDir, JobMark, PartRead, SealedAnswer, Sealer, read_part};
+use crate::store::JobDb;
+use crate::text;
+
+/// Rows of a job's database that are read at a time.
+const PAGE: u32 = 1024;
+
+/// The directory of `--answers`, and the job in it that a run works on.
+#[derive(Debug)]
+pub(super) struct SharedAnswers {
+    dir: AnswersDir,
+    of: JobMark,
+    /// Another job of this state directory has the same requests, and has recorded what its answers cost.
+    recorded: bool,
+}
+
+/// Seals the answers of a run.
+#[derive(Debug)]
+pub(super) struct RunSealer {
+    sealer: Sealer,
+    keys: Arc<SealKeys>,
+}
+
+/// The keys of the requests that are in flight.
+#[derive(Debug, Default)]
+pub(super) struct SealKeys {
+    rows: Mutex<HashMap<u64, RequestKey>>,
+}
+
+impl SealKeys {
+    /// Keeps the key of a row that is going to be sent.
+    pub fn keep(&self, row: u64, key: RequestKey) {
+        if let Ok(mut rows) = self.rows.lock() {
+            rows.insert(row, key);
+        }
+    }
+
+    fn take(&self, row: u64) -> Option<RequestKey> {
+        self.rows.lock().ok()?.remove(&row)
+    }
+}
+
+impl RunSealer {
+    /// Adds the outcome of a row that is committed, if it is an answer of the row's own.
+    pub fn push(&mut self, outcome: &Outcome) -> Result<()> {
+        let key = self.keys.take(outcome.row);
+        if is_kept(outcome) { self.sealer.push(outcome, key) } else { Ok(()) }
+    }
+
+    /// Seals what is old enough.
+    pub fn seal_full(&mut self) -> Result<()> {
+        self.sealer.seal_full()
+    }
+
+    /// Seals the rest.
+    pub fn finish(self) -> Result<()> {
+        self.sealer.finish()
+    }
+}
+
+/// Returns true for an answer that other tasks may take.
+const fn is_kept(outcome: &Outcome) -> bool {
+    outcome.ok() && !outcome.is_reused()
+}
+
+impl SharedAnswers {
+    /// Opens the directory that the command names, if it names one.
+    ///
+    /// # Errors
+    /// 74 if it cannot be made.
+    pub fn open(start: &RunStart, workspace: Workspace<'_>) -> Result<Option<Self>> {
+        let spec = &start.source.spec;
+        let Some(path) = &spec.answers else { return Ok(None) };
+        // A job in batches is found by its content.
+        let content = spec.content.clone().unwrap_or_else(|| start.claimed.job.key.clone());
+        let own = &start.claimed.job.id;
+        let recorded = workspace.ledger.of_content(&content)?.iter().any(|job| job.id != *own && job.succeeded > 0);
+        let of = JobMark {
+            service: canonical_service(&spec.identity()),
+            shard: start.source.inputs.chosen().shard().map(|shard| shard.to_string()),
+            content,
+        };
+        Ok(Some(Self { dir: AnswersDir::create(path)?, of, recorded }))
+    }
+
+    /// Puts the answers of other tasks into the job's database, and begins to seal those that are missing in the directory.
+    ///
+    /// # Errors
+    /// 74 if a file cannot be read or written.
+    pub fn take(
+        &self,
+        earlier: &mut EarlierOutcomes,
+        start: &RunStart,
+        keys: &Arc<SealKeys>,
+        ctx: &Ctx,
+    ) -> Result<RunSealer> {
+        let before = earlier.answered;
+        let mut sealed = RowSet::default();
+        for path in self.dir.parts_of(&self.of)? {
+            if let Some(answers) = self.read(&path, ctx)? {
+                for answer in &answers {
+                    sealed.insert(answer.outcome.row);
+                }
+                self.restore(answers, earlier, start)?;
+            }
+        }
+        earlier.db.commit(true)?;
+        let taken = earlier.answered - before;
+        if taken > 0 {
+            let (rows, dir) = (text::plural(taken, "row"), self.dir.path().display());
+            let left = text::count(start.checked.rows - earlier.done.count() - earlier.awaited.count());
+            ctx.ui.note(&format!("{rows} answered by other tasks of this job, taken from {dir}; {left} to go"));
+        }
+        let mut sealer = Sealer::new(&self.dir, self.of.clone())?;
+        seal_earlier(&earlier.db, &earlier.done, &sealed, &mut sealer)?;
+        Ok(RunSealer { sealer, keys: Arc::clone(keys) })
+    }
+
+    /// The answers in a part. `None`: it cannot be used, which the user is told.
+    fn read(&self, path: &Path, ctx: &Ctx) -> Result<Option<Vec<SealedAnswer>>> {
+        let why = match read_part(path)? {
+            PartRead::Whole(part) if part.of == self.of => return Ok(Some(part.answers)),
+            PartRead::Whole(_) => "it belongs to another job".to_owned(),
+            PartRead::Unusable(why) => why,
+        };
+        ctx.ui.warn(&format!("{}: {why}; its answers are not taken", path.display()));
+        Ok(None)
+    }
+
+    fn restore(&self, answers: Vec<SealedAnswer>, earlier: &mut EarlierOutcomes, start: &RunStart) -> Result<()> {
+        let done = Arc::make_mut(&mut earlier.done);
+        let mut taken = Vec::new();
+        for SealedAnswer { outcome, .. } in answers {
+            let row = outcome.row;
+            let wanted =
+                (1..=start.checked.rows).contains(&row) && !done.contains(row) && !earlier.awaited.contains(row);
+            if wanted && passes(&outcome, &start.rules) {
+                done.insert(row);
+                taken.push(if self.recorded || outcome.batch.is_some() { at_no_cost(&outcome) } else { outcome });
+            }
+        }
+        earlier.answered += taken.len() as u64;
+        earlier.db.put_all(&taken)?;
+        earlier.db.commit(false)
+    }
+}
+
+fn passes(outcome: &Outcome, rules: &AnswerRules) -> bool {
+    outcome.body.as_deref().is_some_and(|body| rules.violation(body).is_none())
+}
+
+/// The answer of a row that another job has paid for.
+fn at_no_cost(outcome: &Outcome) -> Outcome {
+    let Outcome { row, ref id, fingerprint, .. } = *outcome;
+    let copy = outcome.for_follower(Follower { row, id: id.clone(), fingerprint, leader: 0 });
+    Outcome { batch: None, prices: 0, ..copy }
+}
+
+/// Seals the answers of earlier runs that the directory lacks: a run that is killed has not sealed its last ones.
+fn seal_earlier(db: &JobDb, done: &RowSet, sealed: &RowSet, sealer: &mut Sealer) -> Result<()> {
+    let Some(mut from) = done.iter().find(|row| !sealed.contains(*row)) else { return Ok(()) };
+    loop {
+        let page = db.outcomes(from, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        from = last.row + 1;
+        for outcome in page.iter().filter(|outcome| is_kept(outcome) && !sealed.contains(outcome.row)) {
+            sealer.push(outcome, None)?;
+        }
+    }
+}

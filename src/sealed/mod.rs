@@ -1,0 +1,26 @@
+//! Answers in a directory that tasks on several machines share (`--answers`), as immutable part files.
+//!
+//! `DIR/SHARD-CONTENT/` has the parts of one job: SHARD is `3-of-8`, or `whole`. A part appears by a rename when it is complete
+//! and on the disk, and never changes. Its name holds host, process, boot and a random number, so that any number of writers
+//! never meet. A task that finds a part takes its answers instead of paying for them.
+
+mod dir;
+mod part;
+mod sealer;
+
+use serde::{Deserialize, Serialize};
+
+pub use dir::AnswersDir;
+pub use part::{PartRead, SealedAnswer, read_part};
+pub use sealer::Sealer;
+
+/// The job whose answers a part holds: its requests, whatever machine works on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobMark {
+    /// The service, in one spelling.
+    pub service: String,
+    /// Its shard, such as `3/8`. `None`: the whole input.
+    pub shard: Option<String>,
+    /// The key of its requests. It differs for another shard.
+    pub content: String,
+}
