@@ -13,6 +13,7 @@
 
 mod bounds;
 mod estimate;
+mod probe;
 mod shared;
 mod window;
 
@@ -45,13 +46,6 @@ const SEARCH_LEAST: f64 = 0.03;
 const SEARCH_MOST: f64 = 0.2;
 /// The growth is no more than this share of the unknown range.
 const SEARCH_SPREAD: f64 = 0.1;
-/// Growth a second above a measured rate; it doubles every ten seconds without a refusal.
-const PROBE: f64 = 0.01;
-/// A measured rate is held for this long before it is probed.
-const HOLD: Duration = Duration::from_secs(50);
-/// Probing waits while more than this share of all requests was refused, but no longer than [`PATIENCE`].
-const REFUSED_SHARE: f64 = 0.004;
-const PATIENCE: Duration = Duration::from_mins(1);
 /// While searching, refusals may be this share of the requests that a minute allows.
 const SEARCH_SHARE: f64 = 0.0172;
 /// The rate is never lower than one request a minute: the pacer must try something.
@@ -106,6 +100,8 @@ pub(super) struct Pace {
     /// Requests of the other processes while they were known.
     others: Traffic,
     consecutive: u32,
+    /// The pause after the last refusal.
+    last_pause: Duration,
     header_limit: Option<f64>,
     /// Few rows are to be sent.
     hurried: bool,
@@ -181,6 +177,7 @@ impl Pace {
             refused: 0,
             others: Traffic::default(),
             consecutive: 0,
+            last_pause: Duration::ZERO,
             header_limit: None,
             hurried: false,
             waited: None,
@@ -310,13 +307,12 @@ impl Pace {
         let own = self.interval().mul_f64(1.5).max(least).max(latency);
         let own = own.saturating_mul(1 << (self.consecutive - 1).min(10)).min(LONGEST_PAUSE);
         let jitter = if (0.0..=1.0).contains(&chance) { 0.1 * chance } else { 0.0 };
-        self.pause(
-            now,
-            hint.map_or(own, |hint| {
-                let hint = hint.min(LONGEST_HINT);
-                hint.max(least).max(latency) + hint.mul_f64(jitter)
-            }),
-        );
+        let pause = hint.map_or(own, |hint| {
+            let hint = hint.min(LONGEST_HINT);
+            hint.max(least).max(latency) + hint.mul_f64(jitter)
+        });
+        self.last_pause = pause;
+        self.pause(now, pause);
     }
 
     /// Sets the rate and the phase.
@@ -403,12 +399,11 @@ impl Pace {
         self.tick = CountSince::new(now);
         let quiet = now.saturating_duration_since(self.found.at);
         let growth = match self.phase {
-            Phase::Search { growth } if self.may_search() => growth,
-            Phase::Search { .. } | Phase::Known if quiet > HOLD && self.window.is_none() && self.may_probe(quiet) => {
-                PROBE * 2f64.powf((quiet.saturating_sub(HOLD).as_secs_f64() / 10.0).min(3.0))
-            }
-            _ => return,
+            Phase::Search { growth } if self.may_search() => Some(growth),
+            Phase::Search { .. } | Phase::Known if self.window.is_none() => self.probe_growth(quiet),
+            _ => None,
         };
+        let Some(growth) = growth else { return };
         if used {
             self.rate = (self.rate * growth.mul_add(seconds.min(1.0), 1.0)).min(FASTEST);
         }
@@ -418,12 +413,6 @@ impl Pace {
     fn may_search(&self) -> bool {
         let all = self.all_sent();
         all.refused + 1.0 <= (self.rate * 60.0).max(all.sent) * SEARCH_SHARE
-    }
-
-    /// Returns true if one more refusal is affordable in the long run.
-    fn may_probe(&self, quiet: Duration) -> bool {
-        let all = self.all_sent();
-        self.header_limit.is_none() && (quiet > PATIENCE || all.refused + 1.0 < all.sent * REFUSED_SHARE)
     }
 
     /// Takes over a limit from a header.

@@ -9,6 +9,7 @@
 )]
 
 mod manners;
+mod neighbours;
 
 use super::*;
 
