@@ -24,7 +24,7 @@
 //! | [`pack`] | values as bytes in the store, and back | – |
 //! | [`batch_status`] | the states of a batch, in one spelling for all services | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
-//! | [`columnar`] | Parquet files: rows as JSON text, from bytes that can be read at any place | – |
+//! | [`columnar`] | Parquet files: rows as JSON text, and back; from bytes that can be read at any place | – |
 //! | [`atomic_file`] | files and objects that appear when they are complete | objects |
 //! | [`machine`] | names of this host, its boot and this process | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
@@ -50,9 +50,9 @@
 //! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, `row_set`, store, tokens, ui |
 //! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, objects, outcome, price, request, `row_set`, tokens |
 //! | [`money`] | what work has cost and may still cost: budgets, reservations, exposure | context, input, outcome, price, realtime, request, `row_set`, store, summary, tokens |
-//! | [`results`] | result lines in input order, and the files they go to | `atomic_file`, context, input, outcome, price, request, `row_set`, rules, store, summary |
+//! | [`results`] | result lines in input order, and the files they go to | `atomic_file`, columnar, context, input, outcome, price, request, `row_set`, rules, store, summary |
 //! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, objects, outcome, price, request, rules, store, summary |
-//! | [`merge`] | results of several tasks put together in input order | batch, check, input, objects, report, request, results, `row_set`, summary |
+//! | [`merge`] | results of several tasks put together in input order | batch, check, columnar, input, objects, report, request, results, `row_set`, summary |
 //! | [`job`] | a job from its inputs to its summary, in real time or by batches | everything but cli and sandbox |
 //! | [`cli`] | clap; one file per subcommand | everything |
 //!

@@ -8,6 +8,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::schema::types::TypePtr;
 
+use super::column_type::FieldType;
 use super::fault::{damaged, refused};
 use super::leaf::Leaf;
 use super::ranged::RangedRead;
@@ -108,6 +109,17 @@ impl ParquetRows {
         self.left -= 1;
         self.read += 1;
         Ok(true)
+    }
+
+    /// The columns of the file, each with its name and type.
+    pub fn types(&self) -> Vec<(String, FieldType)> {
+        self.fields().iter().map(|field| (field.name().to_owned(), FieldType::of(field))).collect()
+    }
+
+    /// The number of row groups.
+    #[cfg(test)]
+    pub(super) fn groups(&self) -> usize {
+        self.meta.num_row_groups()
     }
 
     fn fields(&self) -> &[TypePtr] {

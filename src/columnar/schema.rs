@@ -54,6 +54,7 @@ pub(super) enum NodeKind {
 /// A field of a struct.
 #[derive(Debug, Clone)]
 pub(super) struct StructField {
+    pub name: String,
     /// The name as JSON.
     pub key: String,
     pub node: ColumnNode,
@@ -131,8 +132,8 @@ impl NodeMaker {
             }
             _ => {
                 let field = |field: &TypePtr| {
-                    let key = json::quote(field.name());
-                    Ok::<_, &str>(StructField { key, node: self.field(field, at, depth + 1)? })
+                    let (name, key) = (field.name().to_owned(), json::quote(field.name()));
+                    Ok::<_, &str>(StructField { name, key, node: self.field(field, at, depth + 1)? })
                 };
                 NodeKind::Struct(fields.iter().map(field).collect::<Result<_, _>>()?)
             }

@@ -10,7 +10,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 use proptest::prelude::*;
 
-use super::{ParquetRows, RangedRead};
+use super::{ColumnType, ParquetRows, ParquetWriter, RangedRead, TableSchema, WriteFault};
 use crate::error::{Error, Exit, Result};
 
 /// A file in memory.
@@ -180,6 +180,69 @@ fn an_error_of_the_source_comes_as_it_is() {
     let mut rows = ParquetRows::open(Arc::new(Failing(InMemory(nested()))), "a.parquet").unwrap();
     let error = rows.next(&mut Vec::new()).unwrap_err();
     assert_eq!((error.exit, &*error.message), (Exit::Failure, "the object has changed"));
+}
+
+/// The file that a writer makes of flat JSON lines.
+fn written(columns: &[(&str, ColumnType)], lines: &[&str]) -> Result<Bytes, WriteFault> {
+    let columns: Vec<_> = columns.iter().map(|(name, ty)| ((*name).to_owned(), ty.clone())).collect();
+    let mut writer = ParquetWriter::new(Vec::new(), &TableSchema::new(&columns).unwrap())?;
+    for line in lines {
+        writer.push(line)?;
+    }
+    Ok(writer.finish()?.into())
+}
+
+#[test]
+fn rows_of_a_file_come_back_with_the_types_that_they_had() {
+    let types = open(&nested()).unwrap().types();
+    let columns: Vec<(&str, ColumnType)> =
+        types.iter().map(|(name, ty)| (&**name, ColumnType::Same(ty.clone()))).collect();
+    let lines = rows(&nested()).unwrap();
+    let again = written(&columns, &lines.iter().map(|line| &**line).collect::<Vec<_>>()).unwrap();
+    assert_eq!(rows(&again).unwrap(), lines);
+    let found = open(&again).unwrap().types();
+    assert_eq!(found[1], types[1]);
+    assert!(found[0] != types[0], "a column that was required may be null in results");
+}
+
+#[test]
+fn results_have_their_fixed_types() {
+    let columns = [
+        ("text", ColumnType::Text),
+        ("content", ColumnType::Vector),
+        ("cost_usd", ColumnType::Usd),
+        ("attempts", ColumnType::Int32),
+        ("latency_ms", ColumnType::Int64),
+        ("tokens_per_s", ColumnType::Double),
+        ("reused", ColumnType::Bool),
+    ];
+    let lines = [
+        r#"{"text":"a\"b","content":[0.5,-1],"cost_usd":0.00000048,"attempts":1,"latency_ms":7,"tokens_per_s":1.5,"reused":true}"#,
+        r#"{"reused":false,"text":[1],"other":1,"content":"AAAAPwAAgL8=","text":{"b":"c"}}"#,
+        "{}",
+    ];
+    let expected = [
+        r#"{"text":"a\"b","content":[0.5,-1.0],"cost_usd":"0.000000480","attempts":1,"latency_ms":7,"tokens_per_s":1.5,"reused":true}"#,
+        r#"{"text":"{\"b\":\"c\"}","content":[0.5,-1.0],"cost_usd":null,"attempts":null,"latency_ms":null,"tokens_per_s":null,"reused":false}"#,
+        r#"{"text":null,"content":null,"cost_usd":null,"attempts":null,"latency_ms":null,"tokens_per_s":null,"reused":null}"#,
+    ];
+    assert_eq!(rows(&written(&columns, &lines).unwrap()).unwrap(), expected);
+    for (value, fits) in [("[0.5]", true), ("[[0.5],[1]]", false), (r#""text""#, false), ("[]", true), ("null", true)] {
+        let row = format!("{{\"content\":{value}}}");
+        assert_eq!(written(&columns, &[&row]).is_ok(), fits, "{value}");
+    }
+    let none = written(&columns, &[]).unwrap();
+    assert_eq!(rows(&none).unwrap(), Vec::<String>::new(), "a file without rows has its columns");
+    assert_eq!(open(&none).unwrap().types().len(), columns.len());
+}
+
+#[test]
+fn row_groups_are_bounded_by_their_bytes() {
+    let line = format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20));
+    let many: Vec<&str> = std::iter::repeat_n(&*line, 40).collect();
+    let found = written(&[("text", ColumnType::Text)], &many).unwrap();
+    assert_eq!(rows(&found).unwrap().len(), 40);
+    assert!(open(&found).unwrap().groups() > 1);
 }
 
 proptest! {

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::vec;
 
+use super::block_place::BlockPlace;
 use super::header::{self, Delimiter, HeaderPart, TableHeader, TableStart};
 use super::nature;
-use super::parquet::{NextRows, ParquetFile};
+use super::parquet::{FileTypes, NextRows, ParquetFile};
 use super::pick::ChosenRows;
 use super::source::Source;
 use super::{Format, Input, InputPlace, Inputs, Problem, Record, TextEncoding};
@@ -110,6 +111,8 @@ enum BlockKind {
         odd: bool,
         header: Arc<TableHeader>,
     },
+    /// Rows of a Parquet file as lines of JSON, and its columns.
+    Parquet(FileTypes),
     /// A record that could not be read whole: a row that is a problem.
     Lost(Problem),
 }
@@ -197,7 +200,7 @@ impl Opened {
         let first_row = file.read + 1;
         let (bytes, rows, kind) = match file.next(block, longest)? {
             NextRows::End => return Ok(None),
-            NextRows::Lines(bytes, rows) => (bytes, rows, BlockKind::Lines(Format::Parquet)),
+            NextRows::Lines(bytes, rows) => (bytes, rows, BlockKind::Parquet(Arc::clone(&file.types))),
             NextRows::TooLong => {
                 let text = format!("the row is longer than {} MiB", longest >> 20);
                 let problem = Problem::at(None, &file.file, InputPlace::Row(first_row), "too_long", text)
@@ -395,6 +398,7 @@ impl Block {
         let place = BlockPlace { file, first_number, first_line, encoding };
         match &self.kind {
             BlockKind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, f),
+            BlockKind::Parquet(_) => jsonl::walk(&self.bytes, Format::Parquet, &place, f),
             BlockKind::Csv { delimiter, header, .. } => csv::walk(&self.bytes, *delimiter, &header.names, &place, f),
             BlockKind::Lost(problem) => f(Err(problem.clone())),
         }
@@ -412,6 +416,14 @@ impl Block {
     pub fn header(&self) -> Option<&TableHeader> {
         match &self.kind {
             BlockKind::Csv { header, .. } => Some(header),
+            _ => None,
+        }
+    }
+
+    /// The columns of a Parquet file.
+    pub(super) fn types(&self) -> Option<&FileTypes> {
+        match &self.kind {
+            BlockKind::Parquet(types) => Some(types),
             _ => None,
         }
     }
@@ -457,41 +469,4 @@ impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Block({}:{}, {} rows from {})", self.file, self.first_line, self.rows, self.first_row)
     }
-}
-
-/// The place where a block begins.
-#[derive(Debug)]
-pub(super) struct BlockPlace<'a> {
-    pub file: &'a str,
-    pub first_number: u64,
-    pub first_line: u64,
-    pub encoding: Option<TextEncoding>,
-}
-
-/// The problem of a record with a byte that is not UTF-8, or that could not be decoded. The record begins at a line.
-pub(super) fn not_utf8(
-    row: u64,
-    file: &str,
-    (line, encoding): (u64, Option<TextEncoding>),
-    bytes: &[u8],
-    error: std::str::Utf8Error,
-) -> Problem {
-    let at = error.valid_up_to();
-    // In a record of several lines, the line of the byte.
-    let before = &bytes[..at];
-    let (below, from) = (memchr::memchr_iter(b'\n', before).count() as u64, memchr::memrchr(b'\n', before));
-    let (text, hint) = match (encoding.filter(|encoding| !encoding.is_utf8()), bytes[at]) {
-        (Some(encoding), _) => (format!("not valid {encoding}"), "check the name after --encoding"),
-        (None, byte @ 0x80..=0x9f) => (
-            format!("not UTF-8: byte 0x{byte:02x}"),
-            "if the file comes from Windows (its quotes and € are such bytes), pass --encoding windows-1252",
-        ),
-        (None, byte) => (
-            format!("not UTF-8: byte 0x{byte:02x}"),
-            "name the encoding of the file, such as --encoding windows-1252 or --encoding utf-16le",
-        ),
-    };
-    Problem::at(Some(row), file, line + below, "utf8", text)
-        .column(at - from.map_or(0, |newline| newline + 1) + 1)
-        .hint(hint)
 }

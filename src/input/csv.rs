@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use ::csv::StringRecord;
 
-use super::blocks::{BlockPlace, WholeRecords, not_utf8};
+use super::block_place::{BlockPlace, not_utf8};
+use super::blocks::WholeRecords;
 use super::{Data, Problem, Record};
 use crate::text;
 

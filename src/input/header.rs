@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::blocks::not_utf8;
+use super::block_place::not_utf8;
 use super::csv::{end_of, newlines, split, trimmed, unclosed};
 use super::{Problem, TextEncoding};
 use crate::error::{Error, Exit, Result};

@@ -1,6 +1,7 @@
 //! Lines of JSON or of plain text. Blank lines are not rows.
 
-use super::blocks::{BlockPlace, WholeRecords, not_utf8};
+use super::block_place::{BlockPlace, not_utf8};
+use super::blocks::WholeRecords;
 use super::{Data, Format, InputPlace, Problem, Record};
 
 /// White space that may stand around a record.

@@ -3,6 +3,7 @@
 //! One thread cuts blocks ([`Blocks`]), which costs little more than finding the line ends. The thread that walks a block
 //! ([`Block::for_each`]) parses it, so that work spreads over threads. Memory is one block, whatever the size of the file.
 
+mod block_place;
 mod blocks;
 mod csv;
 mod encoding;
@@ -19,6 +20,7 @@ mod pick;
 mod remote;
 mod shard;
 mod source;
+mod value_kinds;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,7 @@ pub use format::Format;
 pub use header::{TableHeader, ambiguous, undivided};
 pub use kept::{Kept, same_copy};
 pub use opened::{OpenedInputs, StdinCopy};
+pub use parquet::ParquetFile;
 pub use pick::{ChosenRows, Pick};
 use remote::{NewFile, RemoteBytes};
 pub use shard::Shard;

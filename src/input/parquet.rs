@@ -1,17 +1,24 @@
 //! Blocks of a Parquet file: its rows as lines of JSON.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::remote;
 use super::source::packing;
-use crate::columnar::{ParquetRows, RangedRead};
+use crate::columnar::{FieldType, ParquetRows, RangedRead};
 use crate::error::{Error, Exit, Result};
 
+/// The names and types of a file's columns.
+pub(super) type FileTypes = Arc<[(String, FieldType)]>;
+
 /// A Parquet file that is being read.
-pub(super) struct ParquetFile {
-    pub file: Arc<str>,
+pub struct ParquetFile {
+    pub(super) file: Arc<str>,
+    /// Its columns.
+    pub(super) types: FileTypes,
     rows: ParquetRows,
     /// Rows handed out so far.
-    pub read: u64,
+    pub(super) read: u64,
     /// The next row was read, and is longer than any may be.
     too_long: bool,
 }
@@ -27,6 +34,14 @@ pub(super) enum NextRows {
 }
 
 impl ParquetFile {
+    /// Opens the file or URL `path`.
+    ///
+    /// # Errors
+    /// 66 if it cannot be read; as [`ParquetRows::open`].
+    pub fn open(path: &Path, shown: &str) -> Result<Self> {
+        Self::of(remote::ranged(path, shown)?, shown)
+    }
+
     /// Opens `source`.
     ///
     /// # Errors
@@ -38,14 +53,15 @@ impl ParquetFile {
             let unpack = if packing == "gzip" { "gunzip -k" } else { "unzstd" };
             return Err(Error::new(Exit::Data, text).hint(format!("unpack it: {unpack} '{shown}'")));
         }
-        Ok(Self { file: shown.into(), rows: ParquetRows::open(source, shown)?, read: 0, too_long: false })
+        let rows = ParquetRows::open(source, shown)?;
+        Ok(Self { file: shown.into(), types: rows.types().into(), rows, read: 0, too_long: false })
     }
 
     /// Reads rows of about `block` bytes, where one of more than `longest` is a problem.
     ///
     /// # Errors
     /// As [`ParquetRows::next`].
-    pub fn next(&mut self, block: usize, longest: usize) -> Result<NextRows> {
+    pub(super) fn next(&mut self, block: usize, longest: usize) -> Result<NextRows> {
         let (mut lines, mut count) = (Vec::with_capacity(block), 0);
         while !self.too_long && lines.len() < block {
             let before = lines.len();
@@ -68,6 +84,29 @@ impl ParquetFile {
         }
         self.read += 1;
         Ok(NextRows::TooLong)
+    }
+}
+
+impl ParquetFile {
+    /// The next row as a JSON object, on one line; `None` behind the last.
+    ///
+    /// # Errors
+    /// As [`ParquetRows::next`].
+    pub fn line(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        let more = self.rows.next(&mut line)?;
+        self.read += u64::from(more);
+        Ok(more.then_some(line))
+    }
+
+    /// The number of the row that was read last, 1-based.
+    pub const fn row(&self) -> u64 {
+        self.read
+    }
+
+    /// The columns of the file, each with its name and type.
+    pub fn types(&self) -> &[(String, FieldType)] {
+        &self.types
     }
 }
 

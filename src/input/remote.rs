@@ -63,6 +63,19 @@ impl RemoteBytes {
     }
 }
 
+/// Opens the file or URL `path` to be read at any place.
+pub(super) fn ranged(path: &Path, shown: &str) -> Result<Arc<dyn RangedRead>> {
+    if !is_url(path) {
+        return ranged_file(path, shown);
+    }
+    RemoteBytes::find(&ObjectUrl::parse(path)?, &temporary)?.ranged(shown)
+}
+
+/// Makes a file for the copy of a file at a URL that is read once.
+fn temporary() -> Result<NamedTempFile> {
+    NamedTempFile::new().map_err(|e| Error::io("a copy cannot be stored", e))
+}
+
 /// An object that is read at any place.
 struct ObjectRanges(Arc<RemoteObject>);
 
@@ -92,7 +105,6 @@ pub(super) fn open(path: &Path, shown: &str) -> Result<RawBytes> {
     if !is_url(path) {
         return open_file(path, shown);
     }
-    let temporary = || NamedTempFile::new().map_err(|e| Error::io("a copy cannot be stored", e));
     RemoteBytes::find(&ObjectUrl::parse(path)?, &temporary)?.open(shown)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::finish::Ended;
 use super::verdict::{JobFacts, RowFacts, Verdict};
 use crate::atomic_file::same_file;
+use crate::columnar::FieldType;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{OpenedInputs, ReadOptions};
@@ -18,7 +19,7 @@ use crate::report::ReadRow;
 use crate::request::{Params, RequestBuilder};
 use crate::results::{
     Delivery, LineWriter, MoreColumns, RecordColumns, ResultFiles, ResultFormat, ResultOptions, SummaryFile,
-    unsent_cells, write_cells,
+    unsent_cells, unsent_line, write_cells,
 };
 use crate::store::Store;
 use crate::summary::{Charge, PartFigures, Totals};
@@ -126,12 +127,16 @@ impl<'a> Merge<'a> {
         match first.form() {
             Some(PartForm::Table { .. }) if !order.has_form => form.format = ResultFormat::Csv,
             // Of columns, no responses can be made.
-            Some(PartForm::Flat | PartForm::Table { .. }) if form.format == ResultFormat::Jsonl => form.flat = true,
+            Some(PartForm::Flat | PartForm::Table { .. } | PartForm::Columns(_))
+                if form.format == ResultFormat::Jsonl =>
+            {
+                form.flat = true;
+            }
             _ => {}
         }
         let parts = match form.format {
             ResultFormat::Tsv => Parts::open(order.parts, &form.prefix, b'\t')?,
-            ResultFormat::Csv | ResultFormat::Jsonl => first,
+            ResultFormat::Csv | ResultFormat::Jsonl | ResultFormat::Parquet => first,
         };
         let copies = parts.are_copied(&form)?;
         if copies {
@@ -151,6 +156,14 @@ impl<'a> Merge<'a> {
         Some((columns, header))
     }
 
+    /// The columns of a Parquet file whose rows are copied.
+    fn typed_columns(&self) -> Option<&[(String, FieldType)]> {
+        match self.parts.form().filter(|_| self.copies) {
+            Some(PartForm::Columns(columns)) => Some(columns),
+            _ => None,
+        }
+    }
+
     const fn delimiter(&self) -> u8 {
         if matches!(self.form.format, ResultFormat::Tsv) { b'\t' } else { b',' }
     }
@@ -165,11 +178,14 @@ impl<'a> Merge<'a> {
         let columns = || match self.form.format {
             _ if !self.copies => RecordColumns::of(input.inputs, &params),
             ResultFormat::Jsonl => RecordColumns::of_first(input.inputs),
-            ResultFormat::Csv | ResultFormat::Tsv => Ok(RecordColumns::default()),
+            ResultFormat::Csv | ResultFormat::Tsv | ResultFormat::Parquet => Ok(RecordColumns::default()),
         };
         let read: Vec<PathBuf> = self.order.inputs.iter().chain(self.order.parts).cloned().collect();
         let delivery = Delivery { form: self.form.clone(), ..self.order.delivery.clone() };
-        let outputs = delivery.open(&read, columns, self.ctx)?;
+        let mut outputs = delivery.open(&read, columns, self.ctx)?;
+        if let Some(columns) = self.typed_columns() {
+            outputs = outputs.copying(columns)?;
+        }
         let header = self.header();
         let (mut writer, summary) = outputs.lines(header.as_ref().map(|(_, line)| &**line));
         let prices = PriceBook::new(self.ctx.settings.prices.clone());
@@ -199,6 +215,9 @@ impl<'a> Merge<'a> {
         let Some(line) = line else {
             let outcome = Outcome::unsent(row, id, Arc::from(""), ErrorCode::Missing, ABSENT);
             figures.count(ReadRow { outcome: outcome.clone(), flat: true, cost: Some(Nanos::ZERO) });
+            if let Some(columns) = self.typed_columns() {
+                return writer.copy(false, &unsent_line(columns, &self.form.prefix, &outcome, source));
+            }
             let Some(columns) = columns else { return writer.write(&outcome, None, source) };
             let cells = unsent_cells(columns, &self.form.prefix, &outcome, source);
             let mut line = Vec::new();

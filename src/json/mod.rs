@@ -16,8 +16,8 @@ pub use scanner::{MemberKey, NotJson, Scanner};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 pub use text::{
-    compact, depth, is_blank, is_number, is_too_deep, is_valid, one_line, pretty, quote, string, whole, without_nan,
-    write,
+    compact, depth, is_blank, is_number, is_too_deep, is_valid, one_line, pretty, quote, string, unquoted, whole,
+    without_nan, write,
 };
 
 /// A member of an object, with its span in the object's text.

@@ -1,8 +1,10 @@
 //! JSON text as text: strings with and without their escapes, and white space taken out.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
 use super::Scanner;
@@ -198,6 +200,43 @@ pub fn is_too_deep(json: &str) -> bool {
     json.len() > 2 * DEEPEST
         && memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(DEEPEST).is_some()
         && depth(json) > DEEPEST
+}
+
+/// Reads the text of a JSON string. An escaped half surrogate, which no text can hold, becomes U+FFFD.
+pub fn unquoted(json: &str) -> Cow<'_, str> {
+    let inner = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Cow::Borrowed(inner);
+    }
+    if let Ok(text) = serde_json::from_str::<String>(json) {
+        return Cow::Owned(text);
+    }
+    match serde_json::from_str::<Bytes>(json) {
+        Ok(Bytes(bytes)) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+        // Not a JSON string: no JSON parser gives that, but losing it would be worse than showing it.
+        Err(_) => Cow::Borrowed(inner),
+    }
+}
+
+/// A JSON string as bytes, which may hold half surrogates encoded like UTF-8.
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Copy;
+        impl Visitor<'_> for Copy {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Copy)
+    }
 }
 
 #[cfg(test)]

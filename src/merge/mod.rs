@@ -121,20 +121,20 @@ impl Parts {
                     "{} holds columns, not the responses that jsonl results need",
                     part.shown
                 ))
-                .hint("add --flat, or write .csv or .tsv")),
+                .hint("add --flat, or write .csv, .tsv or .parquet")),
                 None => Ok(true),
             };
         }
-        let is_table = |form: &PartForm| matches!(form, PartForm::Table { .. });
-        if form.format == ResultFormat::Jsonl || !with_form().all(|(_, form)| is_table(form)) {
-            return Ok(form.format == ResultFormat::Jsonl && with_form().all(|(_, form)| *form == PartForm::Flat));
-        }
-        let columns = |form: &PartForm| match form {
-            PartForm::Table { columns, .. } => columns.clone(),
-            _ => Vec::new(),
+        let fits = |part: &PartForm| match form.format {
+            ResultFormat::Jsonl => *part == PartForm::Flat,
+            ResultFormat::Csv | ResultFormat::Tsv => matches!(part, PartForm::Table { .. }),
+            ResultFormat::Parquet => matches!(part, PartForm::Columns(_)),
         };
+        if !with_form().all(|(_, form)| fits(form)) {
+            return Ok(false);
+        }
         let first = with_form().next();
-        let other = with_form().find(|(_, form)| first.is_some_and(|(_, first)| columns(first) != columns(form)));
+        let other = with_form().find(|(_, form)| first.is_some_and(|(_, first)| !first.has_columns_of(form)));
         match (first, other) {
             (Some((first, _)), Some((other, _))) => {
                 Err(Error::new(Exit::Data, format!("{} and {} have different columns", first.shown, other.shown))

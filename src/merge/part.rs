@@ -5,19 +5,22 @@ use std::path::{Path, PathBuf};
 
 use super::PartLine;
 use crate::batch::lines::FileLines;
+use crate::columnar::FieldType;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Source, unreadable};
+use crate::input::{Format, InputPlace, ParquetFile, Source, unreadable};
 use crate::objects::shown_path;
 use crate::report::ReadRow;
 use crate::results::write_cells;
 
 /// The form of a part's rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PartForm {
     /// JSON lines with the whole response.
     Responses,
     /// Flat JSON lines.
     Flat,
+    /// Columns of a Parquet file. Its rows are read as flat JSON lines.
+    Columns(Vec<(String, FieldType)>),
     /// A table with these columns.
     Table {
         /// Their names.
@@ -25,6 +28,16 @@ pub enum PartForm {
         /// The file begins with a byte order mark.
         marked: bool,
     },
+}
+
+impl PartForm {
+    /// Returns true if rows of the other form have the same columns.
+    pub(super) fn has_columns_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Table { columns: ours, .. }, Self::Table { columns: theirs, .. }) => ours == theirs,
+            _ => self == other,
+        }
+    }
 }
 
 /// A file with results of some of the rows.
@@ -55,6 +68,7 @@ pub(super) struct PartReader<'a> {
 enum PartContent {
     Lines(Box<FileLines<Source>>),
     Table(Box<TableRows>),
+    Columns(Box<ParquetFile>),
 }
 
 /// The records of a table, each with a look at the next one: only the last one can be cut off.
@@ -110,6 +124,7 @@ impl PartFile {
                 marked: table.reader.get_ref().head.starts_with(b"\xEF\xBB\xBF"),
                 columns: table.columns,
             }),
+            PartContent::Columns(rows) => Some(PartForm::Columns(rows.types().to_vec())).filter(|_| first.is_some()),
             PartContent::Lines(_) => first.map(|line| if line.row.flat { PartForm::Flat } else { PartForm::Responses }),
         };
         part.form = form.filter(|form| !matches!(form, PartForm::Table { columns, .. } if columns.is_empty()));
@@ -118,6 +133,10 @@ impl PartFile {
 
     /// Reads the part from its beginning.
     pub(super) fn reader(&self) -> Result<PartReader<'_>> {
+        if Format::of_path(&self.path) == Some(Format::Parquet) {
+            let rows = PartContent::Columns(Box::new(ParquetFile::open(&self.path, &self.shown)?));
+            return Ok(PartReader { part: self, rows, torn: None });
+        }
         let source = Source::open(&self.path, &self.shown)?;
         let rows = match self.delimiter {
             None => PartContent::Lines(Box::new(FileLines::of(source))),
@@ -145,7 +164,16 @@ impl PartFile {
         ReadRow::of_cells(0, &columns, record, &self.prefix)
     }
 
-    fn invalid(&self, line: u64, why: &str) -> Error {
+    /// The next row of a Parquet file.
+    fn typed_row(&self, rows: &mut ParquetFile) -> Result<Option<PartLine>> {
+        let Some(bytes) = rows.line()? else { return Ok(None) };
+        let row = ReadRow::of_line(0, bytes.trim_ascii_end(), &self.prefix);
+        let row = row.map_err(|_| self.invalid(InputPlace::Row(rows.row()), LACKS))?;
+        Ok(Some(PartLine { part: self.number, row, bytes }))
+    }
+
+    fn invalid(&self, line: impl Into<InputPlace>, why: &str) -> Error {
+        let line = line.into();
         Error::new(Exit::Data, format!("{}:{line}: not a result: {why}", self.shown))
             .hint("a part is a file that `run` or `fetch` wrote; pass --prefix if its columns have one")
     }
@@ -157,6 +185,7 @@ impl PartReader<'_> {
         let part = self.part;
         let table = match &mut self.rows {
             PartContent::Table(table) => table,
+            PartContent::Columns(rows) => return part.typed_row(rows),
             PartContent::Lines(lines) => loop {
                 let line = match lines.next() {
                     Ok(Some(line)) => line,
@@ -207,7 +236,7 @@ impl PartReader<'_> {
             self.torn = Some(line + 1);
         }
         let row = part.row_of(&table.columns, &text);
-        let row = row.ok_or_else(|| part.invalid(line, "custom_id or attempts is missing"))?;
+        let row = row.ok_or_else(|| part.invalid(line, LACKS))?;
         let mut bytes = Vec::new();
         write_cells(text.iter(), part.written, &mut bytes);
         Ok(Some(PartLine { part: part.number, row, bytes }))
@@ -247,6 +276,9 @@ impl TableRows {
         Ok(())
     }
 }
+
+/// The reason why a row of a table is no result.
+const LACKS: &str = "custom_id or attempts is missing";
 
 /// Returns true for the error of compressed data that ends too early or is damaged: what came before it can be used.
 fn cut_off(error: io::Error) -> io::Result<bool> {

@@ -9,7 +9,7 @@ use super::row::ReadRow;
 use crate::batch::line::LineError;
 use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Source};
+use crate::input::{Format, ParquetFile, Source};
 use crate::money::charge;
 use crate::objects::shown_path;
 use crate::outcome::Outcome;
@@ -63,6 +63,9 @@ impl FilesReader {
         let path = Path::new(if file == "-" { "/dev/stdin" } else { file });
         let shown = if file == "-" { "standard input".to_owned() } else { shown_path(path) };
         let shown = &*shown;
+        if Format::of_path(path) == Some(Format::Parquet) {
+            return self.columns(ParquetFile::open(path, shown)?, shown);
+        }
         let source = Source::open(path, shown)?;
         match Format::of_path(path) {
             Some(Format::Csv) => self.table(source, b',', shown),
@@ -131,6 +134,22 @@ impl FilesReader {
         self.ids.insert(self.ids.hasher().hash_one(&outcome.id))
     }
 
+    /// Counts the rows of a Parquet file.
+    fn columns(&mut self, mut rows: ParquetFile, shown: &str) -> Result<()> {
+        while let Some(line) = rows.line()? {
+            let place = format!("{shown}:row {}", rows.row());
+            match self.line(line.trim_ascii_end()) {
+                Ok(true) => {}
+                Ok(false) => self.repeated.add(|| place),
+                Err(_) => {
+                    let message = format!("{place}: not a row of results: custom_id or attempts is missing");
+                    return Err(Error::new(Exit::Data, message).hint(TABLE));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn table(&mut self, source: Source, delimiter: u8, shown: &str) -> Result<()> {
         let mut rows = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(source);
         let broken = |error: csv::Error| Error::new(Exit::Data, format!("{shown}: not a table of results: {error}"));
@@ -141,9 +160,7 @@ impl FilesReader {
             let line = record.position().map_or(0, csv::Position::line);
             let Some(row) = ReadRow::of_cells(self.rows + 1, &columns, &record, "") else {
                 let message = format!("{shown}:{line}: not a row of results: custom_id or attempts is missing");
-                return Err(Error::new(Exit::Data, message).hint(
-                    "a table of results has llbatch's own columns, as `run` and `fetch` write them without --prefix",
-                ));
+                return Err(Error::new(Exit::Data, message).hint(TABLE));
             };
             if !self.row(row) {
                 self.repeated.add(|| format!("{shown}:{line}"));
@@ -152,6 +169,8 @@ impl FilesReader {
         Ok(())
     }
 }
+
+const TABLE: &str = "a table of results has llbatch's own columns, as `run` and `fetch` write them without --prefix";
 
 /// The first of many places, and their number.
 #[derive(Default)]

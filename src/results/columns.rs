@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 
+use crate::columnar::ColumnType;
 use crate::error::{Error, Exit, Result};
 use crate::input::{FieldNames, Inputs};
-use crate::request::{Params, RequestBuilder};
+use crate::request::{Endpoint, Params, RequestBuilder};
 
 /// The fields of all records, as a table of results needs them.
 #[derive(Debug, Default)]
 pub struct RecordColumns {
     /// Their names, first seen first.
     pub names: Vec<String>,
+    /// The type that a column of each has in a file with types. Missing ones are texts.
+    pub types: Vec<ColumnType>,
+    /// Answers are vectors.
+    pub vectors: bool,
     /// Header cells that are not the column's name: empty ones, and repeated ones.
     pub given: HashMap<String, String>,
     /// An input begins with a byte order mark, so that a table of results does too.
@@ -38,13 +43,14 @@ impl RecordColumns {
             .hint("write JSONL results without --flat"));
         }
         let given = found.take_given();
-        let names = found.names().to_vec();
+        let (names, types) = (found.names().to_vec(), found.types());
+        let vectors = params.endpoint == Endpoint::Embeddings;
         let has = |name: &str| names.iter().any(|column| column == name);
         let id_field =
             params.id.clone().or_else(|| ["custom_id", "id"].into_iter().find(|name| has(name)).map(str::to_owned));
         let model_is_own = has("model") && found.model_is_own();
         let schema = params.json_schema.clone();
-        Ok(Self { given, marked: found.is_marked(), id_field, model_is_own, names, schema })
+        Ok(Self { given, marked: found.is_marked(), id_field, model_is_own, names, types, vectors, schema })
     }
 
     /// Reads all records, also those of other shards: the parts of one table have the same columns.

@@ -2,9 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Visitor};
 
 use super::Field;
 use super::columns::RecordColumns;
@@ -109,8 +106,8 @@ impl CsvLines {
     /// Appends a JSON value: a string as its text, null as nothing, anything else as its JSON.
     fn json(&self, json: &str, words: bool, out: &mut Vec<u8>) {
         match json.as_bytes().first() {
-            Some(b'"') if words => self.words(&unquoted(json), out),
-            Some(b'"') => self.quoted(false, &unquoted(json), out),
+            Some(b'"') if words => self.words(&json::unquoted(json), out),
+            Some(b'"') => self.quoted(false, &json::unquoted(json), out),
             Some(b'n') => {}
             _ => self.quoted(false, json, out),
         }
@@ -151,43 +148,6 @@ pub(super) fn quoted(text: &str, delimiter: u8, guard: bool, out: &mut Vec<u8>) 
         out.push(b'"');
     } else {
         out.extend_from_slice(bytes);
-    }
-}
-
-/// Reads the text of a JSON string. An escaped half surrogate, which no text can hold, becomes U+FFFD.
-pub(super) fn unquoted(json: &str) -> Cow<'_, str> {
-    let inner = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Cow::Borrowed(inner);
-    }
-    if let Ok(text) = serde_json::from_str::<String>(json) {
-        return Cow::Owned(text);
-    }
-    match serde_json::from_str::<Bytes>(json) {
-        Ok(Bytes(bytes)) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
-        // Not a JSON string: no JSON parser gives that, but losing it would be worse than showing it.
-        Err(_) => Cow::Borrowed(inner),
-    }
-}
-
-/// A JSON string as bytes, which may hold half surrogates encoded like UTF-8.
-struct Bytes(Vec<u8>);
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Copy;
-        impl Visitor<'_> for Copy {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-        }
-        deserializer.deserialize_bytes(Copy)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::column_types;
 use super::columns::RecordColumns;
 use super::format::{Renderer, ResultFormat, ResultOptions};
 use super::ordered_writer::{OrderedWriter, ResultTargets};
@@ -9,6 +10,7 @@ use super::row_reader::RowReader;
 use super::summary_file::write_summary;
 use super::target::Target;
 use crate::atomic_file::{AtomicFile, ObjectHelp, partial_name, remove_stale, same_file};
+use crate::columnar::FieldType;
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::row_set::RowSet;
@@ -72,6 +74,10 @@ impl Delivery {
         ctx: &Ctx,
     ) -> Result<Outputs> {
         self.distinct(paths)?;
+        if self.form.format == ResultFormat::Parquet && self.to_stdout() && ctx.ui.stdout_is_terminal() {
+            let text = "a Parquet file is not for a terminal, and the results would go to standard output";
+            return Err(Error::usage(text).hint("pass -o FILE.parquet"));
+        }
         let table = if self.form.is_flat() { records()? } else { RecordColumns::default() };
         // A pipe's reader would take a mark for a part of the first name.
         let table = RecordColumns { marked: table.marked && self.output.is_some(), ..table };
@@ -92,6 +98,11 @@ impl Delivery {
         let summary = self.summary.as_deref().map(open).transpose()?;
         let summary = SummaryFile { file: summary, tolerates_failures: self.tolerates_failures };
         Ok(Outputs { targets: ResultTargets { renderer, results, errors }, summary })
+    }
+
+    /// Returns true if results go to standard output.
+    const fn to_stdout(&self) -> bool {
+        self.output.is_none() && !self.nowhere
     }
 
     /// Checks that no file is written twice, and no input is written over.
@@ -124,6 +135,15 @@ impl Delivery {
 }
 
 impl Outputs {
+    /// The same for rows that are copied into a Parquet file with these columns.
+    ///
+    /// # Errors
+    /// 65 for columns that llbatch cannot write.
+    pub fn copying(mut self, columns: &[(String, FieldType)]) -> Result<Self> {
+        self.targets.renderer = self.targets.renderer.copying(column_types::copied(columns)?);
+        Ok(self)
+    }
+
     pub(super) fn parts(self) -> (ResultTargets, SummaryFile) {
         (self.targets, self.summary)
     }

@@ -4,14 +4,18 @@
 //! - **flat jsonl**: the record's own fields, then llbatch's columns, in one flat object.
 //! - **csv**, **tsv**: the same as a table. Cells that hold the delimiter, a quote or a line break are quoted as in
 //!   RFC 4180, with a tab as the delimiter in tsv; lines end in `\n`.
+//! - **parquet**: the same as columns with types. A row is a flat object on its way there.
 
 use std::borrow::Cow;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use super::column_types;
 use super::columns::RecordColumns;
 use super::own_columns::OwnColumns;
 use super::{csv, flat, jsonl};
+use crate::columnar::TableSchema;
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::price::Nanos;
@@ -26,16 +30,20 @@ pub enum ResultFormat {
     Csv,
     /// Tab-separated, with a header line; quoted like csv.
     Tsv,
+    /// Columns of typed values.
+    Parquet,
 }
 
 impl ResultFormat {
-    /// Reads the format from a file's ending: `.jsonl`, `.ndjson` and `.json`, `.csv`, `.tsv`, in any case.
+    /// Reads the format from a file's ending: `.jsonl`, `.ndjson` and `.json`, `.csv`, `.tsv`, `.parquet`, in
+    /// any case.
     pub fn of_path(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         match ending.as_str() {
             "jsonl" | "ndjson" | "json" => Some(Self::Jsonl),
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
+            "parquet" => Some(Self::Parquet),
             _ => None,
         }
     }
@@ -48,6 +56,7 @@ impl ResultFormat {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Tsv => "tsv",
+            Self::Parquet => "parquet",
         }
     }
 }
@@ -60,7 +69,8 @@ impl FromStr for ResultFormat {
             "jsonl" => Ok(Self::Jsonl),
             "csv" => Ok(Self::Csv),
             "tsv" => Ok(Self::Tsv),
-            _ => Err(Error::usage(format!("unknown result format `{text}`")).hint("use jsonl, csv or tsv")),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(Error::usage(format!("unknown result format `{text}`")).hint("use jsonl, csv, tsv or parquet")),
         }
     }
 }
@@ -81,7 +91,7 @@ pub struct MoreColumns {
 pub struct ResultOptions {
     /// The format of lines.
     pub format: ResultFormat,
-    /// Makes flat objects in jsonl; csv and tsv are always flat.
+    /// Makes flat objects in jsonl; other formats are always flat.
     pub flat: bool,
     /// Prefix of llbatch's own column names in flat forms; mostly empty.
     pub prefix: String,
@@ -117,6 +127,8 @@ enum LineForm {
     Batch,
     FlatJson(flat::FlatLines),
     Table(csv::CsvLines),
+    /// Flat objects on their way into the columns of a file.
+    Columns(flat::FlatLines, Arc<TableSchema>),
 }
 
 impl Renderer {
@@ -131,6 +143,10 @@ impl Renderer {
         let own = OwnColumns::new(options, table)?;
         let form = match options.format {
             ResultFormat::Jsonl => LineForm::FlatJson(flat::FlatLines::new(own)),
+            ResultFormat::Parquet => {
+                let schema = Arc::new(column_types::schema(table, &own)?);
+                LineForm::Columns(flat::FlatLines::new(own), schema)
+            }
             ResultFormat::Csv => LineForm::Table(csv::CsvLines::new(b',', options.csv_raw, table, own)),
             ResultFormat::Tsv => LineForm::Table(csv::CsvLines::new(b'\t', options.csv_raw, table, own)),
         };
@@ -141,11 +157,27 @@ impl Renderer {
     pub const fn guarded(&self) -> u64 {
         match &self.form {
             LineForm::Table(table) => table.guarded(),
-            LineForm::Batch | LineForm::FlatJson(_) => 0,
+            LineForm::Batch | LineForm::FlatJson(_) | LineForm::Columns(..) => 0,
         }
     }
 
-    /// Appends the header line of csv and tsv; nothing for jsonl.
+    /// The same for rows that are copied into a file with this `schema`.
+    pub(super) fn copying(mut self, schema: TableSchema) -> Self {
+        if let LineForm::Columns(_, ours) = &mut self.form {
+            *ours = Arc::new(schema);
+        }
+        self
+    }
+
+    /// The columns of a Parquet file.
+    pub(super) fn schema(&self) -> Option<&Arc<TableSchema>> {
+        match &self.form {
+            LineForm::Columns(_, schema) => Some(schema),
+            _ => None,
+        }
+    }
+
+    /// Appends the header line of csv and tsv; nothing for other formats.
     pub fn header(&self, out: &mut Vec<u8>) {
         if let LineForm::Table(table) = &self.form {
             table.header(out);
@@ -166,7 +198,7 @@ impl Renderer {
     ) {
         match &self.form {
             LineForm::Batch => jsonl::batch_line(outcome, out),
-            LineForm::FlatJson(flat) => flat.line(outcome, cost, fields, out),
+            LineForm::FlatJson(flat) | LineForm::Columns(flat, _) => flat.line(outcome, cost, fields, out),
             LineForm::Table(table) => table.line(outcome, cost, fields, out),
         }
     }
@@ -189,6 +221,7 @@ mod tests {
             ("out.json", Some(ResultFormat::Jsonl)),
             ("out.csv", Some(ResultFormat::Csv)),
             ("out.Tsv", Some(ResultFormat::Tsv)),
+            ("out.parquet", Some(ResultFormat::Parquet)),
             ("out.txt", None),
             ("csv", None),
             (".csv", None),
@@ -209,7 +242,7 @@ mod tests {
             ..RecordColumns::default()
         };
         let check = |options: &ResultOptions, model_is_own| Renderer::new(options, &table(model_is_own)).map(|_| ());
-        for format in [ResultFormat::Jsonl, ResultFormat::Csv, ResultFormat::Tsv] {
+        for format in [ResultFormat::Jsonl, ResultFormat::Csv, ResultFormat::Tsv, ResultFormat::Parquet] {
             let error = check(&options(format, ""), false).unwrap_err();
             assert_eq!(error.exit, Exit::Data);
             assert!(error.message.contains("`model`, `content`") && !error.message.contains("`custom_id`"), "{error}");

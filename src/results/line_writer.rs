@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 
 use super::columns::RecordColumns;
-use super::csv::{self, unquoted};
+use super::csv;
 use super::delivery::SummaryFile;
 use super::format::Renderer;
 use super::ordered_writer::WrittenResults;
 use super::row_reader::SourceRow;
 use super::target::BufferedTarget;
 use super::{Field, Outputs};
+use crate::columnar::FieldType;
 use crate::error::Result;
 use crate::input::Inputs;
+use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 
@@ -30,7 +32,7 @@ impl Outputs {
         let (targets, summary) = self.parts();
         let renderer = targets.renderer;
         let open = |target| {
-            BufferedTarget::new(target, |lines| match header {
+            BufferedTarget::new(target, renderer.schema(), |lines| match header {
                 Some(header) => lines.extend_from_slice(header),
                 None => renderer.header(lines),
             })
@@ -103,12 +105,38 @@ pub fn unsent_cells<'a>(
     columns.iter().enumerate().map(cell).collect()
 }
 
+/// The flat JSON line of a row that was not sent, for a file with these typed columns: its record's fields, its id and its
+/// error.
+pub fn unsent_line(columns: &[(String, FieldType)], prefix: &str, outcome: &Outcome, source: &SourceRow) -> Vec<u8> {
+    let fields = source.fields();
+    let mut line = vec![b'{'];
+    for (name, _) in columns {
+        let own = name.strip_prefix(prefix);
+        let error = || outcome.error.as_ref().map(|error| format!("{}: {}", error.code, error.message));
+        if line.len() > 1 {
+            line.push(b',');
+        }
+        json::write(name, &mut line);
+        line.push(b':');
+        match (own, fields.iter().rfind(|(field, _)| field == name)) {
+            (Some("custom_id"), None | Some((_, Field::Json("null")))) => json::write(&*outcome.id, &mut line),
+            (_, Some((_, Field::Text(text)))) => json::write(text, &mut line),
+            (_, Some((_, Field::Json(value)))) => line.extend_from_slice(value.as_bytes()),
+            (Some("attempts"), None) => json::write(&outcome.attempts, &mut line),
+            (Some("error"), None) => json::write(&error(), &mut line),
+            (_, None) => line.extend_from_slice(b"null"),
+        }
+    }
+    line.extend_from_slice(b"}\n");
+    line
+}
+
 /// The text of a field in a table.
 fn text_of(field: &Field<'_>) -> String {
     match field {
         Field::Text(text) => text.to_string(),
         Field::Json(json) => match json.as_bytes().first() {
-            Some(b'"') => unquoted(json).into_owned(),
+            Some(b'"') => json::unquoted(json).into_owned(),
             Some(b'n') => String::new(),
             _ => (*json).to_owned(),
         },

@@ -130,6 +130,16 @@ impl OwnColumns {
         Ok(())
     }
 
+    /// The columns, each with its name in the table.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&str, &OwnColumn)> {
+        self.columns.iter().map(|(name, column)| (name.as_str(), column))
+    }
+
+    /// Returns true if the field of this name serves for one of the columns.
+    pub(super) fn fills(&self, name: &str) -> bool {
+        (name == "custom_id" && self.id_field) || (name == "model" && self.model_field)
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(name, _)| name.as_str())
     }

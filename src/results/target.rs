@@ -1,10 +1,13 @@
 //! The places that result lines go to.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::table_file::TableFile;
 use crate::atomic_file::{AtomicFile, remove_partial};
+use crate::columnar::TableSchema;
 use crate::error::{Error, Result};
 
 /// Bytes gathered before they are written.
@@ -19,32 +22,62 @@ pub enum Target {
 }
 
 /// A target, and lines on their way to it.
-#[derive(Debug)]
 pub(super) struct BufferedTarget {
-    target: Target,
+    sink: LineSink,
+    /// Lines that were not passed on yet.
     lines: Vec<u8>,
 }
 
+enum LineSink {
+    Lines(Target),
+    Table(Box<TableFile>),
+}
+
 impl Target {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Its name in messages.
+    pub(super) fn shown(&self) -> String {
         match self {
-            Self::File(file) => {
-                file.write_all(bytes).map_err(|e| Error::io(format!("{}: cannot be written", file.path().display()), e))
-            }
-            Self::Stream(out) => out
-                .write_all(bytes)
-                .and_then(|()| out.flush())
-                .map_err(|e| Error::io("standard output: cannot be written", e)),
+            Self::File(file) => file.path().display().to_string(),
+            Self::Stream(_) => "standard output".to_owned(),
+        }
+    }
+
+    /// Writes a group of lines.
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = match self {
+            Self::File(file) => file.write_all(bytes),
+            Self::Stream(out) => out.write_all(bytes).and_then(|()| out.flush()),
+        };
+        written.map_err(|e| Error::io(format!("{}: cannot be written", self.shown()), e))
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stream(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stream(out) => out.flush(),
         }
     }
 }
 
 impl BufferedTarget {
-    /// Begins with the lines that `header` appends; they are not written yet.
-    pub fn new(target: Target, header: impl FnOnce(&mut Vec<u8>)) -> Self {
+    /// Begins with the lines that `header` appends; they are not written yet. With a `schema`, lines are rows of a table.
+    pub fn new(target: Target, schema: Option<&Arc<TableSchema>>, header: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut lines = Vec::with_capacity(2 * GATHER);
         header(&mut lines);
-        Self { target, lines }
+        let sink = match schema {
+            None => LineSink::Lines(target),
+            Some(schema) => LineSink::Table(Box::new(TableFile::new(target, schema))),
+        };
+        Self { sink, lines }
     }
 
     /// Has `append` add lines, and writes them once they are many.
@@ -56,7 +89,10 @@ impl BufferedTarget {
     /// Writes all lines.
     pub fn flush(&mut self) -> Result<()> {
         if !self.lines.is_empty() {
-            self.target.write(&self.lines)?;
+            match &mut self.sink {
+                LineSink::Lines(target) => target.put(&self.lines)?,
+                LineSink::Table(table) => table.push(&self.lines)?,
+            }
             self.lines.clear();
         }
         Ok(())
@@ -66,7 +102,11 @@ impl BufferedTarget {
     /// file; `None` for a stream.
     pub fn commit(mut self, whole: bool) -> Result<Option<PathBuf>> {
         self.flush()?;
-        match self.target {
+        let target = match self.sink {
+            LineSink::Lines(target) => target,
+            LineSink::Table(table) => table.finish()?,
+        };
+        match target {
             Target::File(file) if whole => {
                 let path = file.is_file().then(|| file.path().to_owned());
                 file.commit()?;
@@ -76,8 +116,21 @@ impl BufferedTarget {
                 Ok(path)
             }
             Target::File(file) => file.commit_partial(),
-            Target::Stream(_) => Ok(None),
+            Target::Stream(mut out) => {
+                out.flush().map_err(|e| Error::io("standard output: cannot be written", e))?;
+                Ok(None)
+            }
         }
+    }
+}
+
+impl fmt::Debug for BufferedTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = match &self.sink {
+            LineSink::Lines(target) => target.shown(),
+            LineSink::Table(_) => "a table".to_owned(),
+        };
+        f.debug_struct("BufferedTarget").field("target", &target).field("waiting", &self.lines.len()).finish()
     }
 }
 

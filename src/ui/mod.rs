@@ -243,7 +243,8 @@ impl Ui {
     }
 
     /// Returns whether stdout is a terminal.
-    fn stdout_is_terminal(&self) -> bool {
+    /// Returns true if standard output is a terminal.
+    pub fn stdout_is_terminal(&self) -> bool {
         self.0.streams.stdout_terminal
     }
 

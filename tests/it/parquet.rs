@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use crate::support::{Home, MODEL, Recorder, Server, rows};
+use crate::support::{Home, MODEL, Recorder, Server, rows, until};
 
 /// A column of a file.
 enum Column {
@@ -222,4 +223,200 @@ fn jobs_of_parquet_files_resume_are_sharded_and_go_by_batches() {
     let table = home.read("batch.csv");
     assert!(table.starts_with("id,question,stars,custom_id,model,content,"), "{table}");
     assert_eq!(table.lines().count(), 41);
+}
+
+/// The rows of a file of results: each column with its value as text.
+fn read(path: &Path) -> Vec<Vec<(String, String)>> {
+    let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let row = |row: parquet::record::Row| {
+        row.get_column_iter().map(|(name, value)| (name.clone(), value.to_string())).collect::<Vec<_>>()
+    };
+    file.get_row_iter(None).unwrap().map(|found| row(found.unwrap())).collect()
+}
+
+fn schema(path: &Path) -> String {
+    let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let mut text = Vec::new();
+    parquet::schema::printer::print_schema(&mut text, file.metadata().file_metadata().schema());
+    String::from_utf8(text).unwrap()
+}
+
+fn column(rows: &[Vec<(String, String)>], name: &str) -> Vec<String> {
+    rows.iter().map(|row| row.iter().find(|(other, _)| other == name).unwrap().1.clone()).collect()
+}
+
+#[test]
+fn results_have_the_fields_with_their_types_and_the_fixed_columns() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    questions(&home.path("in.parquet"), 9, 4);
+    let prompt = ["-m", MODEL, "--prompt", "{{ question }}", "--fresh"];
+    let run = |args: &[&str]| home.run(&server, &[args, &prompt].concat());
+    drop(run(&["in.parquet", "-o", "out.parquet"]).code(0).says(&["out.parquet"]));
+    let found = schema(&home.path("out.parquet"));
+    let columns: Vec<&str> = found.lines().filter_map(|line| line.trim().strip_suffix(';')).collect();
+    let expected = [
+        "OPTIONAL BYTE_ARRAY id (UTF8)",
+        "OPTIONAL BYTE_ARRAY question (UTF8)",
+        "OPTIONAL INT64 stars",
+        "OPTIONAL BYTE_ARRAY custom_id (STRING)",
+        "OPTIONAL BYTE_ARRAY model (STRING)",
+        "OPTIONAL BYTE_ARRAY content (STRING)",
+        "OPTIONAL BYTE_ARRAY finish_reason (STRING)",
+        "OPTIONAL INT64 prompt_tokens",
+        "OPTIONAL INT64 completion_tokens",
+        "OPTIONAL FIXED_LEN_BYTE_ARRAY (9) cost_usd (DECIMAL(20,9))",
+        "OPTIONAL INT32 attempts",
+        "OPTIONAL INT64 latency_ms",
+        "OPTIONAL BYTE_ARRAY error (STRING)",
+    ];
+    assert_eq!(columns, expected);
+    let rows = read(&home.path("out.parquet"));
+    assert_eq!(column(&rows, "stars")[..3], ["1", "2", "null"]);
+    drop(run(&["in.parquet", "--flat", "-o", "out.jsonl"]).code(0));
+    for (row, line) in rows.iter().zip(home.read("out.jsonl").lines()) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        for name in ["id", "content", "finish_reason", "model"] {
+            let value = &row.iter().find(|(other, _)| other == name).unwrap().1;
+            assert_eq!(*value, line[name].to_string(), "{name}");
+        }
+    }
+    let report: serde_json::Value =
+        serde_json::from_str(&home.llbatch(&["report", "out.parquet", "--json"]).code(0).stdout).unwrap();
+    assert_eq!((&report["rows"]["succeeded"], &report["models"][0]["model"]), (&9.into(), &MODEL.into()));
+    // A second pass over results.
+    drop(run(&["out.parquet", "-o", "two.parquet"]).code(65).says(&["--prefix"]));
+    drop(run(&["out.parquet", "-o", "two.parquet", "--prefix", "b_", "--timing", "--usage-columns"]).code(0));
+    let names: Vec<String> = read(&home.path("two.parquet"))[0].iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names[..13], rows[0].iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    assert_eq!(names.last().unwrap(), "b_reasoning_tokens");
+}
+
+#[test]
+fn failed_rows_go_to_their_file_and_a_stopped_run_leaves_a_partial_one() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,contains=Question 5,times=always"]));
+    questions(&home.path("in.parquet"), 9, 4);
+    let run = ["in.parquet", "-m", MODEL, "--prompt", "{{ question }}", "-o", "out.parquet", "--errors", "bad.parquet"];
+    drop(home.run(&server, &run).code(3));
+    let (good, bad) = (read(&home.path("out.parquet")), read(&home.path("bad.parquet")));
+    assert_eq!((good.len(), bad.len()), (8, 1));
+    assert!(column(&bad, "error")[0].starts_with("\"invalid_request: "), "{bad:?}");
+    assert_eq!((column(&bad, "stars"), column(&bad, "content")), (vec!["5".to_owned()], vec!["null".to_owned()]));
+    assert!(column(&good, "error").iter().all(|error| error == "null"));
+    home.write("old.parquet", "old");
+    let stop =
+        ["in.parquet", "-m", MODEL, "--max-tokens", "8", "--prompt", "Again {{ question }}", "-o", "old.parquet"];
+    drop(home.run(&server, &[&stop[..], &["--max-cost", "0.00000001"]].concat()).code(5));
+    assert_eq!(home.read("old.parquet"), "old");
+    let partial = read(&home.path("old.parquet.partial"));
+    assert_eq!(partial.len(), 9);
+    assert!(column(&partial, "error").iter().any(|error| error.starts_with("\"budget: ")), "{partial:?}");
+}
+
+#[test]
+fn fields_of_json_lines_get_the_type_that_holds_all_their_values() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let row = |rest: &str| format!(r#"{{"prompt":"x","max_tokens":4,"model":"{MODEL}"{rest}}}"#);
+    let rows = [
+        row(r#","whole":1,"part":1,"flag":true,"mixed":1,"list":[1],"long":9223372036854775808"#),
+        row(r#","whole":null,"part":0.5,"flag":false,"mixed":"a""#),
+        row(""),
+    ];
+    home.write("in.jsonl", rows.join("\n"));
+    drop(home.run(&server, &["in.jsonl", "-o", "out.parquet"]).code(0));
+    let found = schema(&home.path("out.parquet"));
+    for line in [
+        "OPTIONAL INT64 whole;",
+        "OPTIONAL DOUBLE part;",
+        "OPTIONAL BOOLEAN flag;",
+        "OPTIONAL BYTE_ARRAY mixed (",
+        "OPTIONAL BYTE_ARRAY list (",
+        "OPTIONAL BYTE_ARRAY long (",
+        "OPTIONAL INT64 max_tokens;",
+        "OPTIONAL BYTE_ARRAY model (",
+    ] {
+        assert!(found.contains(line), "{line}\n{found}");
+    }
+    let rows = read(&home.path("out.parquet"));
+    assert_eq!(column(&rows, "part"), ["1.0", "0.5", "null"]);
+    assert_eq!(column(&rows, "mixed"), ["\"1\"", "\"a\"", "null"]);
+    assert_eq!(column(&rows, "list")[0], "\"[1]\"");
+    // Batches write the same.
+    drop(home.at(&server.url, &["submit", "in.jsonl", "--wait", "--poll", "50ms", "-o", "batch.parquet"]).code(0));
+    assert_eq!(schema(&home.path("batch.parquet")), found);
+}
+
+#[test]
+fn embeddings_are_lists_of_numbers() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let model = "BAAI/bge-base-en-v1.5";
+    home.write("in.jsonl", "{\"input\":\"a\"}\n{\"input\":\"b\"}\n");
+    drop(home.run(&server, &["in.jsonl", "--endpoint", "embeddings", "-m", model, "-o", "out.parquet"]).code(0));
+    assert!(schema(&home.path("out.parquet")).contains("OPTIONAL FLOAT element;"));
+    for vector in column(&read(&home.path("out.parquet")), "content") {
+        let numbers = vector.trim_matches(['[', ']']).split(", ").filter(|number| number.parse::<f32>().is_ok());
+        assert!(numbers.count() > 1, "{vector}");
+    }
+}
+
+#[test]
+fn merged_parts_are_the_whole() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    questions(&home.path("in.parquet"), 11, 4);
+    let prompt = ["in.parquet", "-m", MODEL, "--prompt", "{{ question }}"];
+    for (shard, out) in [("1/3", "1.parquet"), ("2/3", "2.parquet"), ("3/3", "3.parquet")] {
+        drop(home.run(&server, &[&prompt[..], &["--shard", shard, "-o", out]].concat()).code(0));
+    }
+    drop(home.run(&server, &[&prompt[..], &["-o", "whole.parquet"]].concat()).code(0));
+    let without_latency = |name: &str| {
+        let mut rows = read(&home.path(name));
+        for row in &mut rows {
+            row.retain(|(column, _)| column != "latency_ms");
+        }
+        rows
+    };
+    let merge = |parts: &[&str], code| drop(home.llbatch(&[&["merge", "in.parquet"], parts].concat()).code(code));
+    merge(&["3.parquet", "1.parquet", "2.parquet", "-o", "all.parquet"], 0);
+    assert_eq!(without_latency("all.parquet"), without_latency("whole.parquet"));
+    assert_eq!(schema(&home.path("all.parquet")), schema(&home.path("whole.parquet")));
+    merge(&["3.parquet", "1.parquet", "-o", "some.parquet"], 3);
+    let some = read(&home.path("some.parquet"));
+    assert_eq!(column(&some, "error")[1], "\"missing: no part has this row\"");
+    assert_eq!((&*column(&some, "id")[1], &*column(&some, "custom_id")[1]), ("\"q2\"", "\"q2\""));
+    // Into another form, and out of it.
+    merge(&["1.parquet", "2.parquet", "3.parquet", "-o", "all.csv"], 0);
+    assert_eq!(home.read("all.csv").lines().count(), 12);
+    drop(home.run(&server, &[&prompt[..], &["-o", "whole.jsonl"]].concat()).code(0));
+    merge(&["whole.jsonl", "-o", "from.parquet"], 0);
+    assert_eq!(
+        column(&read(&home.path("from.parquet")), "content"),
+        column(&read(&home.path("whole.parquet")), "content")
+    );
+}
+
+#[test]
+fn killed_runs_resume_and_their_file_has_each_row_once() {
+    let server = Server::start(&["--latency", "70ms", "--jitter", "0.6"]);
+    let home = Home::new();
+    questions(&home.path("in.parquet"), 60, 7);
+    let prompt = ["in.parquet", "-m", MODEL, "--prompt", "{{ question }}", "--concurrency", "3"];
+    let args = [&prompt[..], &["-o", "out.parquet"]].concat();
+    let mut kills = 0;
+    while kills < 6 && !home.exists("out.parquet") {
+        let mut run = home.spawn(&server, &args);
+        let some = server.bill() + 3 + kills;
+        until("some answers", || server.bill() >= some || !run.is_running());
+        if run.kill().is_some() {
+            break;
+        }
+        kills += 1;
+    }
+    if !home.exists("out.parquet") {
+        drop(home.run(&server, &args).code(0));
+    }
+    let rows = read(&home.path("out.parquet"));
+    assert_eq!(column(&rows, "id"), (1..=60).map(|n| format!("\"q{n}\"")).collect::<Vec<_>>());
+    assert!(column(&rows, "error").iter().all(|error| error == "null") && kills > 1, "{kills} kills");
+    assert!(server.paid_again() <= kills * 3, "only what was in flight");
+    let left: Vec<_> = std::fs::read_dir(home.path(".")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains(".llbatch-")), "{left:?}");
 }

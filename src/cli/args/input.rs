@@ -20,7 +20,7 @@ use crate::ui::Ui;
 /// Inputs, and the requests that are made of them.
 #[derive(Debug, Args)]
 pub struct InputArgs {
-    /// Input files (.jsonl .csv .tsv .txt, also .gz and .zst), or `-` for standard input
+    /// Input files (.jsonl .csv .tsv .txt .parquet, also .gz and .zst), or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     #[command(flatten)]

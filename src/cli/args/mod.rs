@@ -48,13 +48,13 @@ pub struct ColumnArgs {
 /// The destination and the form of results.
 #[derive(Debug, Args)]
 pub struct ResultArgs {
-    /// Write results to FILE (.jsonl .csv .tsv) once they are complete [default: stdout, in input order]
+    /// Write results to FILE (.jsonl .csv .tsv .parquet) once they are complete [default: stdout, in input order]
     #[arg(short, long, value_name = "FILE", help_heading = "Results")]
     pub output: Option<PathBuf>,
     /// Format of the results [default: by the ending of -o, else jsonl]
-    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv"], help_heading = "Results")]
+    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "parquet"], help_heading = "Results")]
     pub format: Option<String>,
-    /// Write flat JSONL: the record's fields plus content, tokens, cost … (csv and tsv always do)
+    /// Write flat JSONL: the record's fields plus content, tokens, cost … (csv, tsv and parquet always do)
     #[arg(long, help_heading = "Results")]
     pub flat: bool,
     #[command(flatten)]
@@ -99,9 +99,10 @@ impl ResultArgs {
             writable(path)?;
         }
         let named = match &self.format {
-            Some(text) => {
-                Some(text.parse().map_err(|_| Error::usage(format!("--format {text}: expected jsonl, csv or tsv")))?)
-            }
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|_| Error::usage(format!("--format {text}: expected jsonl, csv, tsv or parquet")))?,
+            ),
             None => output.as_deref().map_or(Ok(None), format_of)?,
         };
         let format = named.unwrap_or(ResultFormat::Jsonl);
@@ -130,7 +131,7 @@ impl ResultArgs {
         };
         if let Some(flag) = self.columns.given().filter(|_| !form.is_flat()) {
             return Err(Error::usage(format!("{flag} adds columns to flat results, and these are not flat"))
-                .hint("add --flat, or write csv or tsv"));
+                .hint("add --flat, or write csv, tsv or parquet"));
         }
         Ok(Delivery {
             output,
@@ -176,8 +177,10 @@ fn format_of(path: &Path) -> Result<Option<ResultFormat>> {
             Error::usage(format!("{shown}: llbatch does not write compressed results"))
                 .hint("drop the ending and compress the file afterwards, or pipe standard output into a compressor")
         }
-        _ => Error::usage(format!("{shown}: llbatch cannot write .{ending}; it writes .jsonl, .csv and .tsv"))
-            .hint("choose one of these endings, or pass --format jsonl, csv or tsv"),
+        _ => {
+            Error::usage(format!("{shown}: llbatch cannot write .{ending}; it writes .jsonl, .csv, .tsv and .parquet"))
+                .hint("choose one of these endings, or pass --format jsonl, csv, tsv or parquet")
+        }
     })
 }
 

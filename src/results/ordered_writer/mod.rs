@@ -109,7 +109,7 @@ impl OrderedWriter {
     /// fields.
     pub fn new(targets: ResultTargets, total: u64, done: RowSet, reader: Option<RowReader>) -> Self {
         let ResultTargets { renderer, results, errors } = targets;
-        let open = |target| BufferedTarget::new(target, |lines| renderer.header(lines));
+        let open = |target| BufferedTarget::new(target, renderer.schema(), |lines| renderer.header(lines));
         Self {
             next: 1,
             total,

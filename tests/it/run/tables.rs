@@ -139,7 +139,7 @@ fn endings_that_cannot_be_written_are_refused() {
     for (args, says) in [
         (&["-o", "o.xlsx"][..], ".xlsx"),
         (&["-o", "o.md"], ".md"),
-        (&["-o", "o.parquet"], ".parquet"),
+        (&["-o", "o.arrow"], ".arrow"),
         (&["-o", "o.jsonl.gz"], "compressed"),
         (&["-o", "o.jsonl", "--errors", "e.csv"], "e.csv"),
         (&["-o", "o.jsonl", "--errors", "e.xlsx"], ".xlsx"),
