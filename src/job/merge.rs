@@ -9,10 +9,10 @@ use crate::atomic_file::same_file;
 use crate::columnar::FieldType;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{OpenedInputs, ReadOptions};
+use crate::input::{OpenedInputs, ReadOptions, Source};
 use crate::merge::{MergeInput, Merged, MergedRow, PartForm, Parts};
 use crate::money::charge;
-use crate::objects::shown_path;
+use crate::objects::{is_url, shown_path};
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::{Nanos, PriceBook};
 use crate::report::ReadRow;
@@ -270,9 +270,13 @@ fn end(merged: &Merged, totals: &Totals, files: ResultFiles) -> Ended {
 
 /// Reads the summary of a task.
 fn read_figures(path: &Path) -> Result<PartFigures> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::new(Exit::NoInput, format!("--part-summaries {shown}: cannot be read")).because(e))?;
+    let shown = shown_path(path);
+    let unread = |e| Error::new(Exit::NoInput, format!("--part-summaries {shown}: cannot be read")).because(e);
+    let text = if is_url(path) {
+        std::io::read_to_string(Source::open(path, &shown)?).map_err(unread)?
+    } else {
+        std::fs::read_to_string(path).map_err(unread)?
+    };
     serde_json::from_str(&text).map_err(|e| {
         Error::new(Exit::Data, format!("--part-summaries {shown}: not a summary"))
             .because(e)

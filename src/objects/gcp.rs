@@ -17,8 +17,8 @@ pub(super) fn bucket(name: &str, url: &ObjectUrl, _: Direction) -> Result<Google
     if let Some(host) = std::env::var("STORAGE_EMULATOR_HOST").ok().filter(|host| !host.is_empty()) {
         let base = if host.contains("://") { host } else { format!("http://{host}") };
         // An emulator wants no credentials, and must not get real ones.
-        let nothing = Arc::new(StaticCredentialProvider::new(GcpCredential { bearer: String::new() }));
-        builder = builder.with_base_url(base.trim_end_matches('/')).with_credentials(nothing).with_skip_signature(true);
+        let nothing = Arc::new(StaticCredentialProvider::new(GcpCredential { bearer: "emulator".to_owned() }));
+        builder = builder.with_base_url(base.trim_end_matches('/')).with_credentials(nothing);
     }
     builder
         .with_bucket_name(name)

@@ -11,7 +11,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use crate::support::{Home, MODEL, Recorder, Server, rows, until};
+use crate::support::{Home, MODEL, ObjectServer, Recorder, Server, rows, until};
 
 /// A column of a file.
 enum Column {
@@ -419,4 +419,24 @@ fn killed_runs_resume_and_their_file_has_each_row_once() {
     assert!(server.paid_again() <= kills * 3, "only what was in flight");
     let left: Vec<_> = std::fs::read_dir(home.path(".")).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains(".llbatch-")), "{left:?}");
+}
+
+#[test]
+fn object_is_read_in_ranges_of_one_version() {
+    let (home, server, store) = (Home::new(), Server::quick(&[]), ObjectServer::start());
+    questions(&home.path("in.parquet"), 40, 7);
+    let args =
+        |input, output| ["run", input, "-m", MODEL, "--prompt", "{{ question }}", "--flat", "-o", output, "--fresh"];
+    home.at(&server.url, &args("in.parquet", "file.jsonl")).code(0);
+    let ids = |name: &str| {
+        let lines = home.read(name);
+        let id =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_str().map(str::to_owned);
+        lines.lines().map(id).collect::<Vec<_>>()
+    };
+    store.put("/bucket/in.parquet", std::fs::read(home.path("in.parquet")).unwrap());
+    home.finish(store.s3(home.command_at(&server.url, &args("s3://bucket/in.parquet", "object.jsonl")))).code(0);
+    assert_eq!((ids("object.jsonl").len(), ids("object.jsonl")), (40, ids("file.jsonl")));
+    let ranged = store.state().heads.iter().any(|head| head.starts_with("GET") && head.contains("if-match"));
+    assert!(ranged, "{}", store.state().heads.concat());
 }

@@ -192,7 +192,7 @@ class Checks:
 
     def paid(self):
         stats = self.base.replace("/v1", "") + "/sandbox/stats"
-        return json.load(urllib.request.urlopen(stats))["by_path"].get("/v1/chat/completions (POST)", {}).get("200", 0)
+        return json.load(urllib.request.urlopen(stats))["requests"]
 
     def input(self, count, first=1, length=10):
         row = '{{"id":"q{}","prompt":"question {} {}","model":"meta-llama/Llama-3.2-3B-Instruct-Turbo","max_tokens":8}}\n'
