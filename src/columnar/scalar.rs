@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
+use jiff::Span;
+use jiff::civil::{Date, DateTime, Time};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as PhysicalType};
 use parquet::data_type::Int96;
 use parquet::schema::types::Type;
@@ -117,24 +117,20 @@ impl Scalar {
             (Self::Unsigned, LeafValue::I32(value)) => json::write(&value.cast_unsigned(), out),
             (Self::Unsigned, LeafValue::I64(value)) => json::write(&value.cast_unsigned(), out),
             (Self::Date, LeafValue::I32(days)) => {
-                let time = instant(i128::from(days) * 86_400 * SECOND);
-                quoted(time.map(|time| Offset::UTC.to_datetime(time).date()), i64::from(days), out);
+                let time = calendar(i128::from(days) * NANOS_PER_DAY);
+                quoted(time.map(DateTime::date), i64::from(days), out);
             }
             (Self::Time(unit), LeafValue::I32(time)) => time_of_day(unit, i64::from(time), out),
             (Self::Time(unit), LeafValue::I64(time)) => time_of_day(unit, time, out),
             (Self::Timestamp(unit, utc), LeafValue::I64(value)) => {
-                let time = instant(i128::from(value) * i128::from(unit));
-                if utc {
-                    quoted(time, value, out);
-                } else {
-                    quoted(time.map(|time| Offset::UTC.to_datetime(time)), value, out);
-                }
+                let time = calendar(i128::from(value) * i128::from(unit));
+                let zone = if utc { "Z" } else { "" };
+                quoted(time.map(|time| format!("{time}{zone}")), value, out);
             }
             (_, LeafValue::I32(value)) => json::write(&value, out),
             (_, LeafValue::I64(value)) => json::write(&value, out),
             (_, LeafValue::I96(value)) => {
-                let time = instant(julian(value)).map(|time| Offset::UTC.to_datetime(time));
-                quoted(time, 0, out);
+                quoted(calendar(julian(value)), 0, out);
             }
             (_, LeafValue::F32(value)) => float(value.is_finite(), f64::from(value), &value, out),
             (_, LeafValue::F64(value)) => float(value.is_finite(), value, &value, out),
@@ -153,6 +149,8 @@ impl Scalar {
 const MICRO: i64 = 1_000;
 const MILLI: i64 = 1_000_000;
 const SECOND: i128 = 1_000_000_000;
+const NANOS_PER_DAY: i128 = 86_400 * SECOND;
+const EPOCH_DAY: Date = Date::constant(1970, 1, 1);
 /// The Julian day of 1970-01-01.
 const EPOCH: i128 = 2_440_588;
 
@@ -164,9 +162,21 @@ const fn nanoseconds(unit: TimeUnit) -> i64 {
     }
 }
 
-/// A point in time; `None` behind the year 9999, where no calendar has a name for it.
-fn instant(nanoseconds: i128) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(nanoseconds).ok()
+/// A point in time by the calendar; `None` behind the year 9999, where it has no name for it.
+fn calendar(nanoseconds: i128) -> Option<DateTime> {
+    let (days, of_day) = (nanoseconds.div_euclid(NANOS_PER_DAY), nanoseconds.rem_euclid(NANOS_PER_DAY));
+    let days = Span::new().try_days(i64::try_from(days).ok()?).ok()?;
+    let (seconds, nanos) = (of_day / SECOND, of_day % SECOND);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let time = Time::new(hour as i8, minute as i8, second as i8, nanos as i32).ok()?;
+    Some(EPOCH_DAY.checked_add(days).ok()?.to_datetime(time))
+}
+
+/// The inverse of [`calendar`].
+pub(super) fn nanoseconds_of(time: DateTime) -> Option<i128> {
+    let days = i128::from(time.date().since(EPOCH_DAY).ok()?.get_days());
+    let seconds = i128::from(time.hour()) * 3600 + i128::from(time.minute()) * 60 + i128::from(time.second());
+    Some(days * NANOS_PER_DAY + seconds * SECOND + i128::from(time.subsec_nanosecond()))
 }
 
 fn julian(value: &Int96) -> i128 {
@@ -176,8 +186,7 @@ fn julian(value: &Int96) -> i128 {
 }
 
 fn time_of_day(unit: i64, value: i64, out: &mut Vec<u8>) {
-    let time = instant(i128::from(value) * i128::from(unit));
-    quoted(time.map(|time| Offset::UTC.to_datetime(time).time()), value, out);
+    quoted(calendar(i128::from(value) * i128::from(unit)).map(DateTime::time), value, out);
 }
 
 /// Appends a time as a text, or the stored number where no calendar reaches.
@@ -298,6 +307,9 @@ mod tests {
     #[test]
     fn times_are_texts_and_keep_their_precision() {
         assert_eq!(shown(Scalar::Date, LeafValue::I32(-1)), "\"1969-12-31\"");
+        assert_eq!(shown(Scalar::Date, LeafValue::I32(2_932_896)), "\"9999-12-31\"");
+        let last = LeafValue::I64(253_402_300_799_999_999);
+        assert_eq!(shown(Scalar::Timestamp(MICRO, true), last), "\"9999-12-31T23:59:59.999999Z\"");
         assert_eq!(shown(Scalar::Timestamp(MICRO, true), LeafValue::I64(1)), "\"1970-01-01T00:00:00.000001Z\"");
         assert_eq!(shown(Scalar::Timestamp(MILLI, false), LeafValue::I64(0)), "\"1970-01-01T00:00:00\"");
         assert_eq!(shown(Scalar::Timestamp(1, true), LeafValue::I64(i64::MAX)), "\"2262-04-11T23:47:16.854775807Z\"");

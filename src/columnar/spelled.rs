@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::Offset;
 use parquet::basic::Type as PhysicalType;
 use parquet::data_type::Int96;
 
-use super::scalar::Scalar;
+use super::scalar::{Scalar, nanoseconds_of};
 use crate::json;
 
 /// A value on its way to a leaf.
@@ -80,24 +78,23 @@ impl Scalar {
         match self {
             Self::Decimal(scale) => unscaled(text, scale),
             Self::Date => match text.parse::<Date>() {
-                Ok(date) => Some(nanoseconds(date.to_datetime(Time::midnight()))? / NANOS_PER_DAY),
+                Ok(date) => Some(nanoseconds_of(date.to_datetime(Time::midnight()))? / NANOS_PER_DAY),
                 Err(_) => spelled(),
             },
             Self::Time(unit) => match text.parse::<Time>() {
                 Ok(time) => {
                     let date = Date::constant(1970, 1, 1);
-                    Some(nanoseconds(date.to_datetime(time))? / i128::from(unit))
+                    Some(nanoseconds_of(date.to_datetime(time))? / i128::from(unit))
                 }
                 Err(_) => spelled(),
             },
-            Self::Timestamp(unit, true) => match text.parse::<Timestamp>() {
-                Ok(time) => Some(time.as_nanosecond().div_euclid(i128::from(unit))),
-                Err(_) => spelled(),
-            },
-            Self::Timestamp(unit, false) => match text.parse::<DateTime>() {
-                Ok(time) => Some(nanoseconds(time)?.div_euclid(i128::from(unit))),
-                Err(_) => spelled(),
-            },
+            Self::Timestamp(unit, utc) => {
+                let clock = if utc { text.strip_suffix('Z') } else { Some(text) };
+                match clock.and_then(|clock| clock.parse::<DateTime>().ok()) {
+                    Some(time) => Some(nanoseconds_of(time)?.div_euclid(i128::from(unit))),
+                    None => spelled(),
+                }
+            }
             _ => spelled(),
         }
     }
@@ -107,13 +104,8 @@ const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 /// The Julian day of 1970-01-01.
 const EPOCH: i128 = 2_440_588;
 
-/// Nanoseconds since 1970 by the same clock.
-fn nanoseconds(time: DateTime) -> Option<i128> {
-    Offset::UTC.to_timestamp(time).ok().map(Timestamp::as_nanosecond)
-}
-
 fn julian(text: &str) -> Option<Int96> {
-    let time = nanoseconds(text.parse().ok()?)?;
+    let time = nanoseconds_of(text.parse().ok()?)?;
     let (day, rest) = (time.div_euclid(NANOS_PER_DAY) + EPOCH, time.rem_euclid(NANOS_PER_DAY));
     let mut value = Int96::new();
     value.set_data(rest as u32, (rest >> 32) as u32, u32::try_from(day).ok()?);
