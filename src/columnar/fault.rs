@@ -19,7 +19,8 @@ pub(super) fn refused(shown: &str, what: &str, hint: impl Into<String>) -> Error
     Error::new(Exit::Data, format!("{shown}: {what}")).hint(hint)
 }
 
-/// The error of a file that is damaged; `place`: where, such as ` near row 7`. An error of the source itself comes as it is.
+/// The error of data that cannot be decoded; `place`: where, such as ` near row 7`. An error of the source itself comes as it
+/// is. Encrypted columns look damaged where the footer is plain.
 pub(super) fn damaged(shown: &str, place: &str, error: ParquetError) -> Error {
     let error = match error {
         ParquetError::External(inner) => match inner.downcast::<Error>() {
@@ -31,7 +32,8 @@ pub(super) fn damaged(shown: &str, place: &str, error: ParquetError) -> Error {
         },
         other => other,
     };
-    refused(shown, &format!("the Parquet data is damaged{place}"), "copy or download the file again").because(error)
+    let hint = "copy or download the file again; llbatch does not read files with encrypted columns";
+    refused(shown, &format!("the Parquet data is damaged{place}"), hint).because(error)
 }
 
 /// An error of the source, if the library wrapped one; else damage, such as a page that does not unpack.
