@@ -39,7 +39,8 @@ def llbatch(*args, code=0, stdin=None):
 
 def run(name, out, *more, code=0):
     flags = () if "--prompt" in more or "--endpoint" in more else ("--prompt", "{{ id }}")
-    return llbatch("run", name, "-m", MODEL, *flags, "--sandbox", "--fresh", "-q", "-o", out, *more, code=code)
+    model = () if "-m" in more else ("-m", MODEL)
+    return llbatch("run", name, *model, *flags, "--sandbox", "--fresh", "-q", "-o", out, *more, code=code)
 
 
 def table():
