@@ -60,7 +60,7 @@ pub(super) struct GoodRow<T> {
     /// Index into [`BlockFindings::models`].
     pub model: usize,
     pub value: T,
-    /// The first bits of the request's key, if it is wanted.
+    /// Bits that equal requests share, if repeats are looked for.
     pub key: Option<u64>,
 }
 
@@ -130,7 +130,7 @@ impl<T> BlockFindings<T> {
             self.models.push((pass.builder.shared(&draft.model), 0));
         }
         self.models[model].1 += 1;
-        let key = pass.keys.map(|keys| repeats::short(keys.of(draft)));
+        let key = pass.keys.map(|_| repeats::short(draft));
         let good = Some(GoodRow { model, value, key });
         self.rows.push(SeenRow { number: draft.number, id: SeenId::of(draft), is_own: true, good });
     }

@@ -84,7 +84,7 @@ pub struct Checked {
     pub fields: Option<FieldNames>,
     /// Rows that are longer than their model reads. `None`: the check has not compared them.
     pub too_long: Option<RowSet>,
-    /// The first bits of keys that come more than once, ascending, if they were looked for.
+    /// Bits of requests that come more than once, ascending, if repeats were looked for.
     pub repeated: Vec<u64>,
 }
 

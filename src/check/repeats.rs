@@ -1,7 +1,7 @@
 //! Rows whose request an earlier row makes, found among millions in a few bytes a row.
 //!
-//! The first pass keeps 44 bits of each request's key, as for ids. Where bits come twice, a second pass compares whole
-//! keys. The first row of a key is its *leader*, the others are its *followers*. One bit a row tells them apart, and the
+//! The first pass keeps 44 bits for each request, as for ids: a hash that equal requests share, and that is made faster than
+//! their key. Where bits come twice, a second pass compares whole keys. The first row of a key is its *leader*, the others are its *followers*. One bit a row tells them apart, and the
 //! leader of each follower is in a file without a name.
 
 use std::collections::HashMap;
@@ -46,9 +46,9 @@ struct Twin {
     sampled: bool,
 }
 
-/// The bits of a key that the first pass keeps.
-pub(super) fn short(key: RequestKey) -> u64 {
-    key.hash() >> (u64::BITS - HASH_BITS)
+/// The bits that the first pass keeps: the same for requests with the same key.
+pub(super) fn short(draft: &Draft<'_>) -> u64 {
+    json::sketch(&draft.body) >> (u64::BITS - HASH_BITS)
 }
 
 /// A search for repeated requests.
@@ -112,8 +112,8 @@ impl RepeatSearch<'_> {
         let mut found = Vec::new();
         block.for_each(|record| {
             let Some(draft) = record.ok().and_then(|record| builder.draft(&record).ok()) else { return };
-            let key = keys.of(&draft);
-            if checked.repeated.binary_search(&short(key)).is_ok() {
+            if checked.repeated.binary_search(&short(&draft)).is_ok() {
+                let key = keys.of(&draft);
                 let (model, stats) = (builder.shared(&draft.model), inspector.inspect(&draft));
                 let (id, fingerprint, sampled) = (draft.id.as_ref().into(), draft.fingerprint(), is_sampled(&draft));
                 found.push(Twin { row: draft.row, id, fingerprint, key, model, stats, sampled });

@@ -32,10 +32,3 @@ impl KeyMaker {
         RequestKey(cut)
     }
 }
-
-impl RequestKey {
-    /// Its first bits, for a search among many.
-    pub fn hash(self) -> u64 {
-        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
-    }
-}
