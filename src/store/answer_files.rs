@@ -1,8 +1,8 @@
 //! The downloaded files of a job's batches, where the bodies of answers stay.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -21,21 +21,27 @@ const BETWEEN: u64 = 1 << 10;
 #[derive(Debug)]
 pub(super) struct AnswerFiles {
     dir: PathBuf,
-    open: RefCell<HashMap<(u32, bool), AnswerFile>>,
+    open: RefCell<HashMap<AnswerFileName, AnswerFile>>,
+    /// Files whose content was just verified as a whole. Their bodies are not parsed again.
+    pub(super) verified: HashSet<AnswerFileName>,
 }
+
+/// The number of a batch, and whether it is its file of failures.
+pub type AnswerFileName = (u32, bool);
 
 /// An open file, and the part of it that was read last.
 #[derive(Debug)]
 struct AnswerFile {
     file: File,
     window: FileWindow,
+    verified: bool,
 }
 
 impl AnswerFile {
     /// Reads a body. Those that follow each other share a system call. A service may write its answers in any order, so a
     /// body that does not follow the last one is read alone.
     fn read(&mut self, place: BodyPlace) -> std::io::Result<Vec<u8>> {
-        let Self { file, window } = self;
+        let Self { file, window, .. } = self;
         if window.held(place).is_none() {
             let follows = place.at.checked_sub(window.end()).is_some_and(|between| between <= BETWEEN);
             if !follows || place.len as usize > WINDOW {
@@ -53,7 +59,7 @@ impl AnswerFile {
 impl AnswerFiles {
     /// The answer files beside a job's database.
     pub(super) fn new(db: &Path) -> Self {
-        Self { dir: db.with_extension(""), open: RefCell::default() }
+        Self { dir: db.with_extension(""), open: RefCell::default(), verified: HashSet::new() }
     }
 
     /// Reads the body at a place in a batch's files.
@@ -69,11 +75,12 @@ impl AnswerFiles {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let file = File::open(&path).map_err(unreadable)?;
-                new.insert(AnswerFile { file, window: FileWindow::default() })
+                let verified = self.verified.contains(&(batch, errors));
+                new.insert(AnswerFile { file, window: FileWindow::default(), verified })
             }
         };
         let bytes = file.read(place).map_err(unreadable)?;
-        let valid = |text: &str| !text.starts_with('{') || json::is_valid(text);
+        let valid = |text: &str| file.verified || !text.starts_with('{') || json::is_valid(text);
         match String::from_utf8(bytes) {
             Ok(text) if valid(&text) => Ok(text.into_boxed_str()),
             _ => Err(Error::new(Exit::Io, format!("{}: damaged at byte {at}", path.display()))

@@ -67,7 +67,7 @@ pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| LineError::NotJson(error.valid_up_to() + 1))?;
     let (mut custom_id, mut error, mut response) = (None, None, Response::default());
     let mut reused = false;
-    let mut scanner = Scanner::new(text);
+    let mut scanner = Scanner::searched(text);
     scanner.members(|scanner, key| {
         match &*name(key)? {
             "custom_id" => custom_id = Some(value(scanner)?),

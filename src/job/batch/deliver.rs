@@ -115,7 +115,7 @@ pub(super) fn rows_beside_batches(session: &Session<'_>) -> Result<u64> {
 /// # Errors
 /// 74 if they cannot be written, 141 if the reader of the pipe is gone.
 pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<Ended> {
-    verify_answers(&session)?;
+    let verified = verify_answers(&session)?;
     session.judge_anew()?;
     session.progress.phase("writing results");
     let builder = session.builder()?;
@@ -130,7 +130,8 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
     let mut price = |outcome: &Outcome| folds.count(outcome, false);
     let mut open = || RowReader::open(&session.inputs()?, &builder);
     let pending = not_answered(&session.batches()?);
-    let stored = session.store.open_job(&session.job.id)?;
+    let mut stored = session.store.open_job(&session.job.id)?;
+    stored.trust(verified);
     let lines = std::thread::scope(|scope| {
         let ahead = Ahead::start(scope, stored);
         let unanswered = Unanswered { code: ErrorCode::Interrupted, reason: &pending, open_reader: &mut open };

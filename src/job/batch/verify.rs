@@ -1,18 +1,25 @@
 //! Verifies the kept answers of a job before its results are written, and downloads damaged ones again.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::session::Session;
 use crate::error::{Error, Exit, Result};
-use crate::store::answer_files::{answers_name, failures_name, file_hash};
+use crate::store::answer_files::{AnswerFileName, answers_name, failures_name, file_hash};
 use crate::store::{BatchStep, JobBatch};
 
-/// Verifies the downloaded files of all settled batches. The service may still have a file that is damaged here.
+/// Verifies the downloaded files of all settled batches. The service may still have a file that is damaged here. Returns the
+/// files that are as they were when their results were stored.
 ///
 /// # Errors
 /// 74 if a damaged file cannot be had again, 75 if the service cannot be reached.
-pub(super) fn verify_answers(session: &Session<'_>) -> Result<()> {
+pub(super) fn verify_answers(session: &Session<'_>) -> Result<HashSet<AnswerFileName>> {
+    let mut verified = HashSet::new();
     for batch in session.batches()?.into_iter().filter(|batch| batch.step == BatchStep::Settled) {
+        let collected = &batch.collected;
+        // Without a hash, an earlier llbatch stored the results.
+        verified.extend(collected.answers_hash.as_ref().map(|_| (batch.number, false)));
+        verified.extend(collected.failures_hash.as_ref().map(|_| (batch.number, true)));
         let Some(path) = damaged_file(session, &batch)? else { continue };
         if session.driver.options.account.is_empty() {
             let what = format!("{}: the kept answers are damaged, and only the service has them", path.display());
@@ -29,7 +36,7 @@ pub(super) fn verify_answers(session: &Session<'_>) -> Result<()> {
             .hint("restore the file from a backup; without it these rows have no results"));
         }
     }
-    Ok(())
+    Ok(verified)
 }
 
 /// A file of the batch that is not as it was when its results were stored.

@@ -1,5 +1,6 @@
 //! Outcomes in the job's database. Each row gets one, which is written once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Row, params};
@@ -8,6 +9,7 @@ use super::checksum::{Checksum, Part};
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
+use crate::store::answer_files::AnswerFileName;
 use crate::store::batches::BodyPlace;
 use crate::store::damaged;
 
@@ -220,6 +222,11 @@ impl JobDb {
     /// 74 if one is damaged.
     pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
         self.stored(from, limit)?.into_iter().map(|stored| self.verified(stored)).collect()
+    }
+
+    /// Takes the bodies in these files as they are. The caller has just verified the files as a whole.
+    pub fn trust(&mut self, verified: HashSet<AnswerFileName>) {
+        self.answers.verified = verified;
     }
 
     /// The same, without the bodies that lie in files.

@@ -57,6 +57,7 @@ mod tests {
         assert_eq!((db.totals().unwrap(), other.totals().unwrap()), (Some(b"sum".to_vec()), Some(b"sum".to_vec())));
         other.put(&outcome(1, 1, true)).unwrap();
         other.undo().unwrap();
+        other.settle_aside().unwrap();
         assert!(db.totals().unwrap().is_some(), "nothing was written");
         let writes: [fn(&mut JobDb); 4] = [
             |db| db.put(&outcome(1, 1, true)).unwrap(),
