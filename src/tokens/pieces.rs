@@ -2,6 +2,8 @@
 //! digits, a run of marks, or white space. Written by hand in place of the regular expression that cl100k and Llama 3
 //! share.
 
+use std::sync::OnceLock;
+
 use super::scripts::Script;
 
 /// The cut, as tokenizers' files have it.
@@ -61,14 +63,15 @@ pub struct Piece {
 /// The class of every character.
 #[derive(Debug)]
 pub(super) struct CharClasses {
-    /// Below U+10000.
-    low: Box<[CharFacts]>,
+    ascii: [CharFacts; 128],
+    /// Those below U+10000, by the upper byte of their code. A page is made when a text needs it: all take some milliseconds.
+    pages: [OnceLock<Box<[CharFacts; 256]>>; 256],
 }
 
 impl CharClasses {
-    /// Asks the standard library about 65,536 characters: some milliseconds.
     pub fn new() -> Self {
-        Self { low: (0..=0xffff).map(|code| char::from_u32(code).map_or(CharFacts::NOTHING, CharFacts::new)).collect() }
+        let ascii = std::array::from_fn(|code| CharFacts::of(code as u32));
+        Self { ascii, pages: [const { OnceLock::new() }; 256] }
     }
 
     /// The piece that starts at `at`, which is inside `text` (UTF-8) and where a character starts.
@@ -82,14 +85,14 @@ impl CharClasses {
         let byte = |offset: usize| u32::from(text.get(at + offset).copied().unwrap_or(0) & 0x3f);
         let lead = *text.get(at)?;
         let (code, width) = match lead {
-            0..0x80 => (u32::from(lead), 1),
+            0..0x80 => return Some((self.ascii[usize::from(lead)], 1)),
             0x80..0xe0 => (u32::from(lead & 0x1f) << 6 | byte(1), 2),
             0xe0..0xf0 => (u32::from(lead & 0x0f) << 12 | byte(1) << 6 | byte(2), 3),
             _ => (u32::from(lead & 0x07) << 18 | byte(1) << 12 | byte(2) << 6 | byte(3), 4),
         };
-        let seen = match self.low.get(code as usize) {
-            Some(seen) => *seen,
-            None => char::from_u32(code).map_or(CharFacts::NOTHING, CharFacts::new),
+        let seen = match self.pages.get(code as usize / 256) {
+            Some(page) => page.get_or_init(|| CharFacts::page(code & !0xff))[code as usize % 256],
+            None => CharFacts::of(code),
         };
         Some((seen, width))
     }
@@ -98,6 +101,15 @@ impl CharClasses {
 impl CharFacts {
     /// For invalid code points.
     const NOTHING: Self = Self { class: CharClass::Mark, script: Script::Plain };
+
+    /// The facts of 256 characters from `first` on.
+    fn page(first: u32) -> Box<[Self; 256]> {
+        Box::new(std::array::from_fn(|offset| Self::of(first + offset as u32)))
+    }
+
+    fn of(code: u32) -> Self {
+        char::from_u32(code).map_or(Self::NOTHING, Self::new)
+    }
 
     fn new(c: char) -> Self {
         let no_letter = |c: char| {
