@@ -60,6 +60,11 @@ impl EventReader {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Returns the bytes that wait for more.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Forgets what was read. A line of data that waits for more stays.
     fn make_room(&mut self) {
         let keep = match &self.data {

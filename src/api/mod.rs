@@ -56,6 +56,7 @@ pub use download::Downloaded;
 pub use fields::{Listing, is_id};
 pub use own_header::OwnHeader;
 pub use proxy::proxy_of;
+use streamed::StreamMemory;
 pub use streamed::{StreamPatience, StreamedReply, put_together};
 pub use upload::{Registered, Upload, UploadForm};
 
@@ -100,6 +101,8 @@ pub struct Client {
     personal: HeaderMap,
     /// Permit for reading an answer beyond [`LARGE`].
     large: Arc<Semaphore>,
+    /// The memory of open streams.
+    streams: Arc<StreamMemory>,
     /// The service answered whole where a stream was asked for.
     answers_whole: Arc<AtomicBool>,
     clock: Arc<Clock>,
@@ -196,6 +199,7 @@ impl Client {
             secrets,
             personal,
             large: Arc::new(Semaphore::new(1)),
+            streams: Arc::default(),
             answers_whole: Arc::default(),
             clock: Arc::default(),
             bare,

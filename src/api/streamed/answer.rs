@@ -29,7 +29,8 @@ pub(super) enum Awaited {
 
 /// The answer in the bytes of a stream so far.
 pub(super) struct StreamedAnswer<'a> {
-    bytes: usize,
+    /// Bytes that came.
+    came: usize,
     reader: EventReader,
     events: AnswerEvents<'a>,
 }
@@ -42,8 +43,8 @@ struct AnswerEvents<'a> {
     /// The choices that it asks for, once that matters.
     choices: OnceCell<usize>,
     assembly: Assembly,
-    /// A piece of the answer has come.
-    has_begun: bool,
+    /// Pieces of the answer that have come.
+    pieces: u64,
     /// An error came in place of a chunk.
     error: Option<Bytes>,
     /// The last event has come.
@@ -58,16 +59,26 @@ impl<'a> StreamedAnswer<'a> {
             request,
             choices: OnceCell::new(),
             assembly: Assembly::default(),
-            has_begun: false,
+            pieces: 0,
             error: None,
             is_done: false,
         };
-        Self { bytes: 0, reader: EventReader::default(), events }
+        Self { came: 0, reader: EventReader::default(), events }
     }
 
     /// Returns true if a piece of the answer has come.
     pub(super) const fn has_begun(&self) -> bool {
-        self.events.has_begun
+        self.events.pieces > 0
+    }
+
+    /// Returns the number of pieces of the answer that have come.
+    pub(super) const fn pieces(&self) -> u64 {
+        self.events.pieces
+    }
+
+    /// Returns the bytes that it holds.
+    pub(super) const fn bytes(&self) -> usize {
+        self.events.assembly.bytes() + self.reader.bytes()
     }
 
     /// Returns true if the last event has come.
@@ -92,8 +103,8 @@ impl<'a> StreamedAnswer<'a> {
 
     /// Takes bytes of the body.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.bytes += bytes.len();
-        if self.bytes > MOST_BYTES {
+        self.came += bytes.len();
+        if self.came > MOST_BYTES {
             return Err(bad(self.events.status, "with a stream that does not end"));
         }
         self.reader.push(bytes);
@@ -144,7 +155,7 @@ impl AnswerEvents<'_> {
             Err(_) => Chunk::Invalid,
         };
         match chunk {
-            Chunk::Piece => self.has_begun = true,
+            Chunk::Piece => self.pieces += 1,
             Chunk::Other => {}
             // The answer was paid for, and is whole. An error that ended it is said in its own words.
             Chunk::Error | Chunk::Invalid if self.is_final() && !self.assembly.has_failed() => self.is_done = true,

@@ -2,13 +2,16 @@
 
 mod answer;
 mod decoder;
+mod memory;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use tokio::sync::Semaphore;
 use tokio::time::sleep_until;
 
 use super::call::{CATCH_UP, LATE, in_time};
@@ -17,8 +20,11 @@ use super::error::{Failure, Fault};
 use super::limits::Limits;
 use super::response::AnyResponse;
 use super::{Client, Reply, RowAddress};
+use crate::text;
 use answer::{Awaited, StreamedAnswer};
 use decoder::Decoder;
+pub(super) use memory::StreamMemory;
+use memory::StreamShare;
 
 /// Time for the count of tokens behind the end of every choice.
 const LATE_USAGE: Duration = Duration::from_secs(5);
@@ -72,7 +78,9 @@ impl Client {
         if is_answer && is_event_stream(response.headers()) {
             let limits = Limits::read(status, response.headers(), SystemTime::now);
             let watch = StreamWatch::new(begun, patience);
-            let (body, first_token) = StreamReading::new(&response, watch, &asked).read_on(response).await?;
+            let mut reading = StreamReading::new(&response, watch, &asked, self);
+            let read = reading.read_on(response).await;
+            let (body, first_token) = read.and_then(|()| reading.end())?;
             let reply = Reply { status, limits, html: false, body: self.without_key(body) };
             return Ok(StreamedReply { reply, first_token });
         }
@@ -118,22 +126,26 @@ struct StreamReading<'a> {
     watch: StreamWatch,
     decoder: Decoder,
     answer: StreamedAnswer<'a>,
+    share: StreamShare,
+    /// The turn of streams for which there is no room.
+    turn: Arc<Semaphore>,
 }
 
 impl<'a> StreamReading<'a> {
-    fn new(response: &AnyResponse, watch: StreamWatch, request: &'a [u8]) -> Self {
+    fn new(response: &AnyResponse, watch: StreamWatch, request: &'a [u8], client: &Client) -> Self {
         Self {
             status: response.status(),
             watch,
             decoder: Decoder::of(response.encoding()),
             answer: StreamedAnswer::new(response.status(), request),
+            share: StreamShare::of(&client.streams),
+            turn: Arc::clone(&client.large),
         }
     }
 
-    /// Reads the stream to its end. Returns the body of the answer, or of the error that came in its place, and the time to its
-    /// first piece. A process that was stopped meanwhile, or a machine that slept, first reads what has arrived. Whatever
+    /// Reads the stream to its end. A process that was stopped meanwhile, or a machine that slept, first reads what has arrived. Whatever
     /// happens to the stream once every choice has ended, the answer counts.
-    async fn read_on(mut self, mut response: AnyResponse) -> Result<(Bytes, Option<Duration>), Failure> {
+    async fn read_on(&mut self, mut response: AnyResponse) -> Result<(), Failure> {
         let mut caught_up = self.watch.begun;
         let mut awaited = Awaited::Answer;
         let mut rings = self.watch.until(awaited);
@@ -159,20 +171,31 @@ impl<'a> StreamReading<'a> {
                     if awaited != Awaited::Answer {
                         break;
                     }
-                    return Err(self.watch.too_slow());
+                    return Err(self.broken(self.watch.too_slow()));
                 }
             };
             match chunk {
                 Ok(Some(chunk)) => self.take(&chunk)?,
                 Ok(None) => break,
                 Err(_) if awaited != Awaited::Answer => break,
-                Err(error) => return Err(Failure::broken(&*error, self.status)),
+                Err(error) => return Err(self.broken(Failure::broken(&*error, self.status))),
             }
+            self.share.hold(self.answer.bytes(), &self.turn).await;
             awaited = self.answer.awaited();
             self.watch.heard(Instant::now(), self.answer.has_begun(), awaited);
         }
-        let body = self.answer.end()?;
+        Ok(())
+    }
+
+    /// The body of the answer, or of the error that came in its place, and the time to its first piece.
+    fn end(self) -> Result<(Bytes, Option<Duration>), Failure> {
+        let pieces = self.answer.pieces();
+        let body = self.answer.end().map_err(|failure| seen(failure, pieces))?;
         Ok((body, self.watch.first_token))
+    }
+
+    fn broken(&self, failure: Failure) -> Failure {
+        seen(failure, self.answer.pieces())
     }
 
     /// Takes bytes of the body.
@@ -184,6 +207,15 @@ impl<'a> StreamReading<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Says how much of the answer was seen: each piece has at least one token, which the service may bill.
+fn seen(failure: Failure, pieces: u64) -> Failure {
+    if pieces == 0 {
+        return failure;
+    }
+    let message = format!("{}, after {} of the answer", failure.message, text::plural(pieces, "piece"));
+    Failure { message, ..failure }
 }
 
 /// The silences of one stream, by the clock of the caller.

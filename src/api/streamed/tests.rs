@@ -1,4 +1,5 @@
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use super::*;
 use crate::api::scripted::{Scripted, answer, client};
@@ -171,6 +172,8 @@ async fn broken_streams_are_no_answers() {
         let failure = streamed("", stream.as_bytes()).await.unwrap_err();
         assert!(failure.fault == fault && failure.message.starts_with(words), "{stream}: {failure:?}");
     }
+    let seen = streamed("", format!("{PIECE}\n\n{PIECE}\n\n<hang>").as_bytes()).await.unwrap_err();
+    assert!(seen.message.ends_with(", after 2 pieces of the answer"), "{seen:?}");
     let cut = streamed("content-length: 9999\r\n", format!("{PIECE}\n\n").as_bytes()).await.unwrap_err();
     assert!(cut.message.starts_with("the answer was cut off"), "{cut:?}");
 }
@@ -223,4 +226,39 @@ fn a_stream_that_moves_may_take_an_hour_and_a_silent_one_may_not() {
     assert!(watch.too_slow().message.starts_with("the stream stalled for 61 s"));
     watch.heard(now, true, Awaited::End);
     assert_eq!(watch.until(Awaited::End), now + LAST_BYTES);
+}
+
+#[tokio::test]
+async fn open_streams_share_their_memory() {
+    const STREAMS: usize = 16;
+    const ROOM: usize = 400 << 10;
+    // A megabyte each, in pieces of 4 KB.
+    let long = PIECE.replace("ab", &"x".repeat(4 << 10));
+    let stream = format!("{}{END}\n\n", format!("{long}\n\n").repeat(256));
+    let reply: Arc<str> = answer("200 OK", "connection: close\r\ncontent-type: text/event-stream\r\n", &stream).into();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = client(&format!("http://{}", listener.local_addr().unwrap()));
+    // All are sent at once.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().take(STREAMS).map(Result::unwrap) {
+            let reply = Arc::clone(&reply);
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(reply.as_bytes());
+            });
+        }
+    });
+    client.streams = Arc::new(StreamMemory::with_room(ROOM));
+    let client = &client;
+    let patience = StreamPatience { first_token: Duration::from_mins(1), stall: Duration::from_mins(1), ..PATIENCE };
+    let to = client.row_address("/chat/completions");
+    let posts = (0..STREAMS).map(|_| client.post_streamed(&to, Bytes::from_static(b"{}"), patience));
+    for reply in futures_util::future::join_all(posts).await {
+        assert!(reply.unwrap().reply.body.len() > 1 << 20);
+    }
+    let most = client.streams.most.load(Ordering::Relaxed);
+    // The small ones, the one that is read on, and what arrives at once.
+    let bound = ROOM + STREAMS * (64 << 10) + (1 << 20) + STREAMS * (420 << 10);
+    assert!(most <= bound, "{most} bytes, {} at once", STREAMS << 20);
+    assert_eq!(client.streams.held.load(Ordering::Relaxed), 0);
 }

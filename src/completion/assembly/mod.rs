@@ -16,6 +16,8 @@ pub struct Assembly {
     body: Members,
     choices: Vec<StreamedChoice>,
     frame: Option<Frame>,
+    /// Bytes of all parts, or more.
+    bytes: usize,
 }
 
 /// The news in the data of an event.
@@ -65,6 +67,7 @@ impl Assembly {
             return Chunk::Piece;
         }
         self.frame = None;
+        self.bytes += data.len();
         let Ok(members) = json::members(data) else { return Chunk::Invalid };
         let choices = json::find(&members, "choices").filter(|choices| choices.value.starts_with('['));
         let has_choices = choices.is_some_and(|choices| says_something(choices.value));
@@ -94,6 +97,11 @@ impl Assembly {
             }
         }
         if count == 0 { Chunk::Other } else { Chunk::Piece }
+    }
+
+    /// Returns the bytes that it holds, or more.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns true if at least so many choices have begun, and each of them has ended.
@@ -131,6 +139,7 @@ impl Assembly {
         let Some(spans) = frame.spans(data) else { return false };
         let choice = &mut self.choices[frame.choice];
         for (kind, span) in frame.holes.iter().zip(spans) {
+            self.bytes += span.len();
             match kind {
                 HoleKind::Message(name) => choice.message.append(name, &data[span]),
                 HoleKind::Text => choice.members.append("text", &data[span]),
