@@ -1,6 +1,7 @@
 //! Gives leaders' outcomes to their followers, once they are on the disk. A group serves as many leaders as fit: each commit
 //! costs the same, and many leaders have a single follower.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use crate::error::Result;
@@ -79,30 +80,29 @@ impl FanOut {
         let mut bytes = 0;
         let mut written = Vec::with_capacity(followers.len());
         for follower in followers {
-            let leader = follower.leader;
-            let mut outcome = Box::new(self.outcome(db, follower)?);
-            bytes += outcome.body.as_ref().map_or(0, |body| body.len());
-            let whole = bytes <= KEPT_BYTES && self.kept[&leader].has_body();
-            if !whole {
-                outcome.body = None;
-            }
+            let leader = self.leader(db, follower.leader)?;
+            bytes += leader.bytes();
+            let whole = bytes <= KEPT_BYTES && leader.has_body();
+            let outcome = Box::new(db.put_follower(leader, follower, whole)?);
             written.push(WrittenFollower { outcome, whole });
         }
         Ok(written)
     }
 
-    fn outcome(&mut self, db: &mut JobDb, follower: Follower) -> Result<Outcome> {
-        let leader = follower.leader;
-        if !self.kept.contains_key(&leader) {
-            if self.kept.len() >= KEPT || self.bytes >= KEPT_BYTES {
-                self.kept.clear();
-                self.bytes = 0;
-            }
-            let found = db.leader(leader)?;
-            self.bytes += found.bytes();
-            self.kept.insert(leader, found);
+    /// The outcome of a leader, which stays in memory.
+    fn leader(&mut self, db: &JobDb, row: u64) -> Result<&mut LeaderOutcome> {
+        if self.kept.len() >= KEPT || self.bytes >= KEPT_BYTES {
+            self.kept.retain(|kept, _| *kept == row);
+            self.bytes = self.kept.values().map(LeaderOutcome::bytes).sum();
         }
-        db.put_follower(&self.kept[&leader], follower)
+        match self.kept.entry(row) {
+            Entry::Occupied(kept) => Ok(kept.into_mut()),
+            Entry::Vacant(place) => {
+                let found = db.leader(row)?;
+                self.bytes += found.bytes();
+                Ok(place.insert(found))
+            }
+        }
     }
 }
 

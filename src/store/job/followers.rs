@@ -85,12 +85,15 @@ impl JobDb {
         Ok(LeaderOutcome { outcome, place })
     }
 
-    /// Writes a leader's outcome for a follower, and returns it. Its body is not copied. It is committed with the open
-    /// group.
-    pub fn put_follower(&mut self, leader: &LeaderOutcome, follower: Follower) -> Result<Outcome> {
-        let outcome = leader.outcome.for_follower(follower);
-        self.put_joined([(&outcome, leader.place)])?;
-        Ok(outcome)
+    /// Writes a leader's outcome for a follower, and returns it, with its body if it is to be `whole`. The body is not stored
+    /// again. It is committed with the open group.
+    pub fn put_follower(&mut self, leader: &mut LeaderOutcome, follower: Follower, whole: bool) -> Result<Outcome> {
+        // The leader lends the body, for the checksum.
+        let body = leader.outcome.body.take();
+        let mut outcome = Outcome { body, ..leader.outcome.for_follower(follower) };
+        let put = self.put_joined([(&outcome, leader.place)]);
+        leader.outcome.body = if whole { outcome.body.clone() } else { outcome.body.take() };
+        put.map(|()| outcome)
     }
 
     /// Writes the outcomes of leaders for all rows that wait for them. Returns the number of answered rows, and of failed
@@ -107,13 +110,13 @@ impl JobDb {
             rows.collect()
         })?;
         for row in leaders {
-            let leader = self.leader(row)?;
+            let mut leader = self.leader(row)?;
             loop {
                 let followers = self.take_waiting(row, GROUP)?;
                 let last = followers.len() < GROUP as usize;
                 *(if leader.outcome.ok() { &mut succeeded } else { &mut failed }) += followers.len() as u64;
                 for follower in followers {
-                    self.put_follower(&leader, follower)?;
+                    self.put_follower(&mut leader, follower, false)?;
                 }
                 if last {
                     break;
@@ -173,8 +176,8 @@ mod tests {
         db.commit(true).unwrap();
         assert!(db.leader(3).is_err());
         for (row, leader) in [(3, 1), (4, 2), (5, 1)] {
-            let found = db.leader(leader).unwrap();
-            db.put_follower(&found, follower(row, leader)).unwrap();
+            let mut found = db.leader(leader).unwrap();
+            db.put_follower(&mut found, follower(row, leader), false).unwrap();
         }
         db.commit(true).unwrap();
         let rows = db.outcomes(1, 10).unwrap();
@@ -230,8 +233,8 @@ mod tests {
         db.put(&outcome(2, 2, true)).unwrap();
         db.commit(true).unwrap();
         for (row, leader) in [(3, 2), (4, 1)] {
-            let found = db.leader(leader).unwrap();
-            db.put_follower(&found, follower(row, leader)).unwrap();
+            let mut found = db.leader(leader).unwrap();
+            db.put_follower(&mut found, follower(row, leader), false).unwrap();
         }
         db.commit(true).unwrap();
         std::fs::write(dir.path().join("j").join("answers.jsonl"), "{\"row\":1}\n{\"row\":?}\n").unwrap();
