@@ -99,12 +99,12 @@ impl ActiveRun<'_> {
         let ctx = self.workspace.ctx;
         let mut job = self.start.claimed.job.clone();
         let funds = RunFunds::open(&self.ask, &mut job, &earlier.db, self.workspace)?;
-        // A submission has said already which rows it sends in real time.
+        // A submission has said already which rows it sends in real time, and which answers are reused.
         if self.ask.role != Role::BesideBatches {
             ctx.ui.note(&self.start.opening(&earlier, &self.start.source.spec.shown_service()));
-        }
-        if let Some(answers) = self.answers.as_ref().and_then(|answers| answers.lock().ok()) {
-            ctx.ui.note(&answers.words());
+            if let Some(answers) = self.answers.as_ref().and_then(|answers| answers.lock().ok()) {
+                ctx.ui.note(&answers.words());
+            }
         }
         let rows = self.start.rows();
         let read = self.ask.delivery.form.is_flat().then(Arc::<ReadBlocks>::default);

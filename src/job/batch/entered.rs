@@ -332,7 +332,7 @@ impl Entered<'_> {
         if !set.rows.is_empty() {
             let earlier = earlier_answers(ask, &session.job.id, remote, session.workspace())?;
             let reservation = admit_retry(session, &set, ask.limit)?;
-            plan_retry(session, &set.rows, reservation, earlier.as_ref())?;
+            plan_retry(session, &set, reservation, earlier.as_ref())?;
         }
         self.resumed = true;
         Ok(self)

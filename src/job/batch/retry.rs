@@ -7,11 +7,11 @@ use super::plan::{PlanInput, plan};
 use super::session::{Session, SessionOptions};
 use super::unended::{early_end, unended};
 use crate::batch::driver::SubmitScope;
-use crate::check::Pass;
 use crate::check::calibrate::Factors;
 use crate::check::estimate::{RowInspector, SummedRows};
 use crate::check::quote::{Counting, PriceBasis, Quote};
 use crate::check::repeats::RepeatSearch;
+use crate::check::{Checked, Pass};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{CostLimit, RetryFilter, Role, RunAsk};
@@ -76,6 +76,8 @@ pub struct RetrySet {
     pub invalid: u64,
     /// The cost of the rows.
     pub quote: Quote,
+    /// The findings of a pass over all rows of the job. `None`: there was no row to look at.
+    checked: Option<Checked>,
 }
 
 /// Sends the failed rows of a job again. It calls `announce` with the job's id before it sends anything, or when there
@@ -116,7 +118,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     match ask.via {
         Via::Batch => {
             let reservation = admit_retry(&session, &set, ask.limit)?;
-            plan_retry(&mut session, &set.rows, reservation, None)?;
+            plan_retry(&mut session, &set, reservation, None)?;
             session.submit(SubmitScope::All)?;
             session.progress.finish();
             submitted(&session)
@@ -310,7 +312,7 @@ pub(super) fn retry_set(session: &Session<'_>, all: bool, transport: Transport) 
 /// Prices these rows of the job, which are in ascending order.
 pub fn priced(session: &Session<'_>, mut rows: Vec<u64>, left: u64, transport: Transport) -> Result<RetrySet> {
     if rows.is_empty() {
-        return Ok(RetrySet { rows, left, invalid: 0, quote: Quote::default() });
+        return Ok(RetrySet { rows, left, invalid: 0, quote: Quote::default(), checked: None });
     }
     let (inputs, builder) = (session.inputs()?, session.builder()?);
     // Of a few rows of a large input, all are counted.
@@ -328,12 +330,15 @@ pub fn priced(session: &Session<'_>, mut rows: Vec<u64>, left: u64, transport: T
         // A repeated request costs nothing.
         let search = RepeatSearch { pass: &pass, checked: &sent.checked, keys, inspector: &inspector, dir: None };
         let repeats = search.run(&mut |_| Ok(()))?;
-        let pass = Pass { keys: None, ..pass };
-        sent = SummedRows::of(&pass, &inspector, &|row| wanted(row) && !repeats.is_follower(row))?;
+        if rows.iter().any(|row| repeats.is_follower(*row)) {
+            let pass = Pass { keys: None, ..pass };
+            let leaders = SummedRows::of(&pass, &inspector, &|row| wanted(row) && !repeats.is_follower(row))?;
+            sent.estimate = leaders.estimate;
+        }
     }
     rows.retain(|row| good.contains(*row));
     let quote = Quote::of(sent.estimate, PriceBasis { table, counting: &counting }, transport);
-    Ok(RetrySet { invalid: asked - rows.len() as u64, rows, left, quote })
+    Ok(RetrySet { invalid: asked - rows.len() as u64, rows, left, quote, checked: Some(sent.checked) })
 }
 
 /// Returns the way of counting tokens: corrected by what earlier jobs of the account have taught.
@@ -349,24 +354,17 @@ pub fn counting(session: &Session<'_>) -> Counting<'static> {
 /// Plans batches for these rows and releases their reservation.
 pub(super) fn plan_retry(
     session: &mut Session<'_>,
-    rows: &[u64],
+    set: &RetrySet,
     reservation: i64,
     earlier: Option<&RefCell<EarlierAnswers>>,
 ) -> Result<()> {
     let (inputs, builder) = (session.inputs()?, session.builder()?);
     let keys = session.keys();
     let keys = keys.as_ref();
-    let checked = Pass { max_problems: 0, keys, ..Pass::new(&inputs, &builder) }.run()?;
-    let only = |row| rows.binary_search(&row).is_ok();
-    let input = PlanInput {
-        inputs: &inputs,
-        builder: &builder,
-        checked: &checked,
-        only: Some(&only),
-        retry: true,
-        keys,
-        earlier,
-    };
+    let Some(checked) = &set.checked else { return Ok(()) };
+    let only = |row| set.rows.binary_search(&row).is_ok();
+    let input =
+        PlanInput { inputs: &inputs, builder: &builder, checked, only: Some(&only), retry: true, keys, earlier };
     plan(session, input, &mut |_| {})?;
     let mut batches = session.batches()?;
     batches.retain(|batch| batch.step == BatchStep::Planned);

@@ -67,7 +67,8 @@ fn rows_in_real_time_beside_batches_reuse_too() {
     answer(&home, &server, &lines(&[1, 2, 3]));
     home.write("in.jsonl", lines(&[1, 2, 3, 4, 5, 6]));
     let args = ["submit", "in.jsonl", "--via", "auto", "--reuse", "-o", "out.jsonl", "--wait", POLL[0], POLL[1]];
-    home.at(&server.url, &args).code(0);
+    let out = home.at(&server.url, &args).code(0);
+    assert_eq!(out.stderr.matches("answers of 1 earlier job are reused").count(), 1, "{}", out.stderr);
     answered(&home, 6, 3);
     assert_eq!((server.bill(), server.batches()[0]["rows"].clone()), (6, 2.into()));
 }
