@@ -1,7 +1,11 @@
 //! Rows whose request an earlier row makes, found among millions in a few bytes a row.
 //!
 //! The first pass keeps 44 bits for each request, as for ids: a hash that equal requests share, and that is made faster than
-//! their key. Where bits come twice, a second pass compares whole keys. The first row of a key is its *leader*, the others are its *followers*. One bit a row tells them apart, and the
+//! their key. Where bits come twice, a second pass compares whole keys. It holds each key that comes more than once with
+//! its first row: up to 90 bytes while the table grows. A million rows of 1,000 keys take next to nothing. A million keys
+//! that come twice each take 35 to 90 MB.
+//!
+//! The first row of a key is its *leader*, the others are its *followers*. One bit a row tells them apart, and the
 //! leader of each follower is in a file without a name.
 
 use std::collections::HashMap;

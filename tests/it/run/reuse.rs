@@ -125,3 +125,29 @@ fn batches_carry_no_row_that_an_earlier_job_has_answered() {
     answered(&home, &[3, 4, 5, 6, 3, 4, 5, 6], 8);
     assert_eq!((server.bill(), server.batches().len()), (6, 1));
 }
+
+#[test]
+fn killed_runs_pay_for_no_answer_of_an_earlier_job() {
+    for flag in ["--reuse", "--reuse-from=earlier"] {
+        let (home, server) = (Home::new(), Server::start(&["--latency", "15ms"]));
+        home.write("a.jsonl", (1..=60).map(|n| line(2 * n)).collect::<String>());
+        run(&home, &server, &["a.jsonl", "--name", "earlier"]).code(0);
+        let questions: Vec<u32> = (1..=240).collect();
+        home.write("b.jsonl", questions.iter().map(|n| respelled(*n)).collect::<String>());
+        let args = ["run", "b.jsonl", flag, "--concurrency", "4", "-o", "out.jsonl", "--summary", "s.json"];
+        let mut risked = 0;
+        for kill in [61, 90, 130, 170, 220] {
+            let killed = home.start(home.command_at(&server.url, &args));
+            server.until_billed(kill);
+            if killed.kill().is_none() {
+                risked += 4;
+            }
+        }
+        home.at(&server.url, &args).code(0);
+        answered(&home, &questions, 60);
+        assert!(server.paid_again() <= risked, "{} of {risked}", server.paid_again());
+        let paid = server.paid();
+        let again = (1..=60).filter(|n| paid[&paid_hash(&format!("question {}", 2 * n))] > 1).count();
+        assert_eq!(again, 0, "answers of the earlier job");
+    }
+}
