@@ -45,13 +45,19 @@ impl LeafForm {
             PhysicalType::INT64 if self.scalar == Scalar::Unsigned => {
                 text.parse().ok().map(|value: u64| NewValue::I64(value.cast_signed()))
             }
-            PhysicalType::INT32 => self.scalar.number(&text)?.try_into().ok().map(NewValue::I32),
-            PhysicalType::INT64 => self.scalar.number(&text)?.try_into().ok().map(NewValue::I64),
+            PhysicalType::INT32 => self.whole(value, &text)?.try_into().ok().map(NewValue::I32),
+            PhysicalType::INT64 => self.whole(value, &text)?.try_into().ok().map(NewValue::I64),
             PhysicalType::BYTE_ARRAY => self.bytes(&text).map(NewValue::Bytes),
             PhysicalType::FIXED_LEN_BYTE_ARRAY => {
                 self.bytes(&text).filter(|bytes| bytes.len() == self.length).map(NewValue::Bytes)
             }
         }
+    }
+
+    /// The whole number that is stored for a value. A time that no calendar reaches is spelled as that number.
+    fn whole(self, value: &str, text: &str) -> Option<i128> {
+        let is_time = matches!(self.scalar, Scalar::Date | Scalar::Time(_) | Scalar::Timestamp(..));
+        if is_time && !value.starts_with('"') { text.parse().ok() } else { self.scalar.number(text) }
     }
 
     fn bytes(self, text: &str) -> Option<Vec<u8>> {
@@ -172,7 +178,7 @@ mod tests {
                 let back = form(scalar, PhysicalType::INT32, 0).value(&spelled(scalar, LeafValue::I32(small)));
                 prop_assert_eq!(back, Some(NewValue::I32(small)), "{:?}", scalar);
             }
-            let time = i64::from(small.unsigned_abs()) * 1_000;
+            let time = i64::from(small.unsigned_abs()) * 1_000 % 86_400_000_000;
             let back = form(Scalar::Time(1_000), PhysicalType::INT64, 0);
             prop_assert_eq!(back.value(&spelled(Scalar::Time(1_000), LeafValue::I64(time))), Some(NewValue::I64(time)));
             let double = f64::from_bits(bits);

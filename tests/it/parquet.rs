@@ -305,7 +305,7 @@ fn failed_rows_go_to_their_file_and_a_stopped_run_leaves_a_partial_one() {
     home.write("old.parquet", "old");
     let stop =
         ["in.parquet", "-m", MODEL, "--max-tokens", "8", "--prompt", "Again {{ question }}", "-o", "old.parquet"];
-    drop(home.run(&server, &[&stop[..], &["--max-cost", "0.00000001"]].concat()).code(5));
+    drop(home.run(&server, &[&stop[..], &["--max-cost", "0.00001"]].concat()).code(5));
     assert_eq!(home.read("old.parquet"), "old");
     let partial = read(&home.path("old.parquet.partial"));
     assert_eq!(partial.len(), 9);
