@@ -49,6 +49,11 @@ impl Leaf {
     /// Opens leaf `at` of a row group. It reads `batch` rows at a time.
     pub fn open(source: &Arc<dyn RangedRead>, group: &RowGroupMetaData, at: usize, batch: usize) -> Result<Self> {
         let column = group.column(at);
+        // The crate panics for such a column.
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        if start < 0 || column.compressed_size() < 0 {
+            return Err(ParquetError::General("a column begins before the file".to_owned()));
+        }
         let (start, length) = column.byte_range();
         let window = Arc::new(ForwardWindow::new(source, start.saturating_add(length)));
         let rows = usize::try_from(group.num_rows()).unwrap_or(0);
