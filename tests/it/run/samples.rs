@@ -37,6 +37,8 @@ fn every_sample_is_answered_in_order_without_a_key() {
             "prompts.jsonl" | "prompts.csv" | "batch.jsonl" => {}
             // By tests/it/nightly.rs and tests/it/recipes.rs.
             "nightly.sh" | "slurm.sh" | "kubernetes.yaml" => continue,
+            // By tests/engines/run.sh.
+            "parallel.sh" | "tasks.mk" => continue,
             "reviews.csv" => args.extend(["-m", MODEL, "--prompt", "Positive or negative? {{ text }}"]),
             other => panic!("samples/{other} is run by no test: add it here"),
         }
