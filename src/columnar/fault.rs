@@ -1,6 +1,9 @@
 //! Errors of Parquet files, in words for people.
 
+use std::cell::Cell;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 use parquet::errors::ParquetError;
 
@@ -47,4 +50,26 @@ fn of_io(shown: &str, place: &str, error: io::Error) -> Error {
         Some(inner) => damaged(shown, place, ParquetError::General(inner.to_string())),
         None => damaged(shown, place, ParquetError::General("a page cannot be unpacked".to_owned())),
     }
+}
+
+thread_local! {
+    /// True while this thread is in the decoder, whose panics are told as damage.
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a part of the decoder, which panics on some damaged files. A panic is damage, and prints nothing.
+pub(super) fn decode<T>(part: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !DECODING.get() {
+                usual(info);
+            }
+        }));
+    });
+    DECODING.set(true);
+    let decoded = panic::catch_unwind(AssertUnwindSafe(part));
+    DECODING.set(false);
+    decoded.unwrap_or_else(|_| Err(ParquetError::General("its values contradict each other".to_owned())))
 }

@@ -13,6 +13,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::fault::decode;
 use super::ranged::{ForwardWindow, RangedRead};
 use super::scalar::LeafValue;
 use super::schema::Levels;
@@ -49,11 +50,6 @@ impl Leaf {
     /// Opens leaf `at` of a row group. It reads `batch` rows at a time.
     pub fn open(source: &Arc<dyn RangedRead>, group: &RowGroupMetaData, at: usize, batch: usize) -> Result<Self> {
         let column = group.column(at);
-        // The crate panics for such a column.
-        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-        if start < 0 || column.compressed_size() < 0 {
-            return Err(ParquetError::General("a column begins before the file".to_owned()));
-        }
         let (start, length) = column.byte_range();
         let window = Arc::new(ForwardWindow::new(source, start.saturating_add(length)));
         let rows = usize::try_from(group.num_rows()).unwrap_or(0);
@@ -143,7 +139,7 @@ fn read<T: parquet::data_type::DataType>(
     rep: Option<&mut Vec<i16>>,
 ) -> Result<(usize, usize, usize)> {
     values.clear();
-    reader.read_records(rows, def, rep, values)
+    decode(|| reader.read_records(rows, def, rep, values))
 }
 
 fn short() -> ParquetError {

@@ -9,7 +9,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 use parquet::schema::types::TypePtr;
 
 use super::column_type::FieldType;
-use super::fault::{damaged, refused};
+use super::fault::{damaged, decode, refused};
 use super::leaf::Leaf;
 use super::ranged::RangedRead;
 use super::schema::{ColumnNode, Levels, NodeKind, NodeMaker};
@@ -74,7 +74,7 @@ impl ParquetRows {
     pub fn open(source: Arc<dyn RangedRead>, shown: &str) -> Result<Self> {
         let footer = footer(source.as_ref(), shown)?;
         let broken = |error| damaged(shown, ": its footer cannot be read", error);
-        let meta = ParquetMetaDataReader::decode_metadata(&footer).map_err(broken)?;
+        let meta = decode(|| ParquetMetaDataReader::decode_metadata(&footer)).map_err(broken)?;
         let mut maker = NodeMaker::default();
         let fields = meta.file_metadata().schema_descr().root_schema().get_fields();
         let column = |ty: &TypePtr| {
@@ -132,7 +132,7 @@ impl ParquetRows {
         let batch = batch(group);
         self.leaves.clear();
         for at in 0..if self.left == 0 { 0 } else { group.num_columns() } {
-            self.leaves.push(Leaf::open(&self.source, group, at, batch)?);
+            self.leaves.push(decode(|| Leaf::open(&self.source, group, at, batch))?);
         }
         self.group += 1;
         Ok(())

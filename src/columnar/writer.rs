@@ -92,7 +92,7 @@ impl<W: Write + Send> ParquetWriter<W> {
             let member = if in_order { members.get(at) } else { json::find(&members, &column.name) };
             let value = member.map_or("null", |member| member.value);
             let floats = Some(value).filter(|value| column.is_vector && value.starts_with('"')).and_then(unpacked);
-            self.bytes += put(&column.node, floats.as_deref().unwrap_or(value), (0, 0), &mut self.leaves)
+            self.bytes += put(&column.node, floats.as_deref().unwrap_or(value), Levels::default(), &mut self.leaves)
                 .map_err(|Misfit| WriteFault::Value(column.name.clone()))?;
         }
         if self.bytes >= GROUP { self.flush() } else { Ok(()) }
@@ -139,8 +139,8 @@ fn unpacked(value: &str) -> Option<String> {
 
 /// Adds a value to the leaves of a node. `above`: the levels of the place around it, whose definition level is what a null
 /// has. Returns the bytes that it takes.
-fn put(node: &ColumnNode, value: &str, above: (i16, i16), leaves: &mut [LeafBuffer]) -> Result<usize, Misfit> {
-    let (def, rep) = above;
+fn put(node: &ColumnNode, value: &str, above: Levels, leaves: &mut [LeafBuffer]) -> Result<usize, Misfit> {
+    let Levels { def, rep } = above;
     if value == "null" {
         // A list without a level of its own is never null, and is empty instead.
         let is_list = matches!(node.kind, NodeKind::List(..) | NodeKind::Map(..));
@@ -153,7 +153,12 @@ fn put(node: &ColumnNode, value: &str, above: (i16, i16), leaves: &mut [LeafBuff
             let mut bytes = 0;
             for field in fields {
                 let member = json::find(&members, &field.name);
-                bytes += put(&field.node, member.map_or("null", |member| member.value), (node.at.def, rep), leaves)?;
+                bytes += put(
+                    &field.node,
+                    member.map_or("null", |member| member.value),
+                    Levels { def: node.at.def, rep },
+                    leaves,
+                )?;
             }
             Ok(bytes)
         }
@@ -163,7 +168,7 @@ fn put(node: &ColumnNode, value: &str, above: (i16, i16), leaves: &mut [LeafBuff
             }
             let (mut bytes, mut rep, mut any) = (0, rep, false);
             for value in json::trusted_elements(value) {
-                bytes += put(item, value, (element.def, rep), leaves)?;
+                bytes += put(item, value, Levels { def: element.def, rep }, leaves)?;
                 (rep, any) = (element.rep, true);
             }
             if any { Ok(bytes) } else { absent(node, node.at.def, rep, leaves) }
@@ -171,9 +176,9 @@ fn put(node: &ColumnNode, value: &str, above: (i16, i16), leaves: &mut [LeafBuff
         NodeKind::Map(entry, key, item) => {
             let (mut bytes, mut rep, mut any) = (0, rep, false);
             for member in object(value)? {
-                bytes += put(key, &json::quote(&member.key), (entry.def, rep), leaves)?;
+                bytes += put(key, &json::quote(&member.key), Levels { def: entry.def, rep }, leaves)?;
                 if let Some(item) = item {
-                    bytes += put(item, member.value, (entry.def, rep), leaves)?;
+                    bytes += put(item, member.value, Levels { def: entry.def, rep }, leaves)?;
                 }
                 (rep, any) = (entry.rep, true);
             }

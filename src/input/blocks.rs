@@ -208,7 +208,7 @@ impl Opened {
                 (Vec::new(), 1, BlockKind::Lost(problem))
             }
         };
-        Ok(Some(Block::of(Arc::clone(&file.file), bytes, (first_row, rows), kind)))
+        Ok(Some(Block::of(Arc::clone(&file.file), bytes, first_row, rows, kind)))
     }
 }
 
@@ -294,7 +294,7 @@ impl Current {
 
     /// A block of `records` records that has no place among the rows yet.
     fn made(&self, bytes: Vec<u8>, first_line: u64, records: u64, kind: BlockKind) -> Block {
-        let block = Block::of(Arc::clone(&self.file), bytes, (first_line, records), kind);
+        let block = Block::of(Arc::clone(&self.file), bytes, first_line, records, kind);
         Block { encoding: self.encoding, found: self.found, marked: self.marked, ..block }
     }
 
@@ -358,7 +358,7 @@ impl Current {
 
 impl Block {
     /// A block of so many records that has no place among the rows yet. The first begins at `first_line`.
-    fn of(file: Arc<str>, bytes: Vec<u8>, (first_line, records): (u64, u64), kind: BlockKind) -> Self {
+    fn of(file: Arc<str>, bytes: Vec<u8>, first_line: u64, records: u64, kind: BlockKind) -> Self {
         Self {
             file,
             bytes,

@@ -57,7 +57,7 @@ struct SweepPlace {
     row: u64,
 }
 
-/// What a row is sorted by. Templates of models put the tools before the prompt.
+/// The key by which rows are sorted. Templates of models put the tools before the prompt.
 type SortKey<'a> = (&'a str, &'a str, &'a str, u64);
 
 impl Sweeps {
