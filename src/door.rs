@@ -13,7 +13,7 @@ pub use crate::json::one_line;
 pub use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 pub use crate::price::Nanos;
 pub use crate::realtime::limiter::{Delay, Limiter, RateOptions, Timing};
-pub use crate::request::{Endpoint, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
+pub use crate::request::{Endpoint, InputPlace, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
 pub use crate::results::{RecordColumns, Renderer, ResultFormat, ResultOptions as Options};
 pub use crate::rules::{AnswerRules, RuleSpec, Schema};
 pub use crate::settings::{AutoOr, Flags, Settings};

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Data, Exit, InputFormat as Format, Inputs, Params, Record, RequestBuilder};
+use llbatch::door::{Data, Exit, InputFormat as Format, InputPlace, Inputs, Params, Record, RequestBuilder};
 use llbatch_fuzz::{Scratch, choice, find, is_message, members, string};
 
 const FORMATS: [Format; 4] = [Format::Csv, Format::Tsv, Format::Lines, Format::Jsonl];
@@ -55,13 +55,13 @@ fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String>
             let (line, row) = match record {
                 Ok(record) => {
                     assert_eq!((record.row, record.file), (number, "f"));
-                    (record.line, Ok(cells(&builder, &record)))
+                    (line_number(record.line), Ok(cells(&builder, &record)))
                 }
                 Err(problem) => {
                     assert_eq!((problem.row, &*problem.file), (Some(number), "f"));
                     assert!(is_message(&problem.message, 1000) && problem.hint.is_some(), "{problem}");
                     assert!(problem.column.is_none_or(|column| (1..=bytes.len() as u64).contains(&column)));
-                    (problem.line, Err((problem.code.to_owned(), problem.column)))
+                    (line_number(problem.line), Err((problem.code.to_owned(), problem.column)))
                 }
             };
             assert!((1..=lines).contains(&line) && (line > last || row.is_err()), "row {number} at line {line}");
@@ -70,6 +70,12 @@ fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String>
         });
         assert_eq!(rows.len() as u64 - before, block.rows(), "rows are counted as they are walked");
     }
+}
+
+/// Tables of text have lines.
+fn line_number(place: InputPlace) -> u64 {
+    let InputPlace::Line(line) = place else { panic!("a place without a line: {place}") };
+    line
 }
 
 fn cells(builder: &RequestBuilder, record: &Record<'_>) -> Vec<String> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Data, Exit, Params, Record, RequestBuilder};
+use llbatch::door::{Data, Exit, InputPlace, Params, Record, RequestBuilder};
 use llbatch_fuzz::{choice, find, is_message, members, string};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
@@ -60,7 +60,7 @@ fn fill(template: &str, record: &Record<'_>) -> Option<Result<String, String>> {
             Ok(prompt)
         }
         Err(problem) => {
-            assert_eq!((problem.row, problem.line), (Some(3), 4));
+            assert_eq!((problem.row, problem.line), (Some(3), InputPlace::Line(4)));
             assert!(is_message(&problem.message, 2000), "{:?}", problem.message);
             assert!(problem.hint.as_deref().is_some_and(|hint| is_message(hint, 500)), "{:?}", problem.hint);
             let known = ["template", "template_field", "too_deep", "empty_prompt", "json", "id"];
