@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Data, Endpoint, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
+use llbatch::door::{Data, Endpoint, InputPlace, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
 use llbatch_fuzz::{choice, find, is_message, members, string};
 
 const ENDPOINTS: [Endpoint; 4] =
@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
             accepted(&params, line, &own.expect("a request from what is no object"), &request);
         }
         Err(problem) => {
-            assert_eq!((problem.row, problem.line, &*problem.file), (Some(ROW), 9, "f"));
+            assert_eq!((problem.row, problem.line, &*problem.file), (Some(ROW), InputPlace::Line(9), "f"));
             // A list of fields names up to twenty of them, each cut.
             let most = if problem.message.contains(": ") { 12_000 } else { 1000 };
             assert!(is_message(&problem.message, most), "{:?}", problem.message);
