@@ -9,9 +9,8 @@ FEW=2000 MANY=5000
 # Requests in flight. With many, answers are always there to be read, however late the server is: commits then serve many
 # rows. With 64 the count of one binary rose by up to a fifth on a busy machine.
 IN_FLIGHT=1000
-# Percent that a count may be above the number. It is 3 again once the state of 2026-11-30 is counted: packs, prefixes, shared
-# answers and tables joined the code of a row that day, and no count was finished.
-MOST=10
+# Percent that a count may be above the number.
+MOST=3
 # The least of some counts is compared: chance only adds to them.
 TRIES=3
 
@@ -29,7 +28,7 @@ Options:
   --keep         write the number to tests/bench/instructions.txt
   -h, --help     this text
 
-Exit status: 0 if the count is at most 10% above the number, or valgrind is missing (both are said); 1 if it is more, or
+Exit status: 0 if the count is at most 3% above the number, or valgrind is missing (both are said); 1 if it is more, or
 cannot be counted. If it is lower, write the new number with --keep, so that the gain is held.
 HELP
 }
