@@ -19,7 +19,7 @@ use crate::row_set::RowSet;
 use crate::store::JobDb;
 use window::Window;
 
-/// Outcomes read back at a time.
+/// Most outcomes read back at a time.
 const READ_BACK: u32 = 128;
 
 /// The store of outcomes that did not wait in memory for their turn.
@@ -150,8 +150,8 @@ impl OrderedWriter {
                 continue;
             }
             let turn = self.next;
-            for outcome in stored.outcomes(turn, READ_BACK)? {
-                // A row that is not done ends the sequence.
+            for outcome in stored.outcomes(turn, self.to_read_back())? {
+                // The store may have rows that this writer was not told of.
                 if outcome.row != self.next {
                     break;
                 }
@@ -162,6 +162,14 @@ impl OrderedWriter {
             }
         }
         self.flush()
+    }
+
+    /// The number of rows to read back from the next one on. Rows may be answered far from their order: one whose
+    /// predecessor is still to be answered, or that waits in memory, would be read for nothing.
+    fn to_read_back(&self) -> u32 {
+        let in_turn =
+            |ahead: &u32| self.done.contains(self.next + u64::from(*ahead)) && !self.window.holds(*ahead as usize);
+        (1..READ_BACK).find(|ahead| !in_turn(ahead)).unwrap_or(READ_BACK)
     }
 
     /// Writes the rest.

@@ -118,3 +118,62 @@ fn results_are_new_though_the_file_of_errors_cannot_be_written() {
     assert!(results.exists(), "{error}");
     assert_eq!(error.hint, Some(format!("{} is new and complete", results.display())));
 }
+
+/// A store with an outcome for each of its rows. It counts the outcomes that it gives away.
+struct Counted {
+    rows: Cell<RowSet>,
+    read: Cell<usize>,
+}
+
+impl StoredOutcomes for Counted {
+    fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
+        let rows = self.rows.take();
+        let found: Vec<Outcome> = rows.iter().filter(|row| *row >= from).take(limit as usize).map(outcome).collect();
+        self.rows.set(rows);
+        self.read.set(self.read.get() + found.len());
+        Ok(found)
+    }
+}
+
+fn outcome(row: u64) -> Outcome {
+    Outcome::unsent(row, generated_id(row).into(), Arc::from("m"), ErrorCode::Timeout, "late")
+}
+
+#[test]
+fn rows_answered_out_of_order_are_read_back_once_each() {
+    const ROWS: u64 = 1200;
+    // Rows are answered by their remainder, as with `--group-by-prefix`. Most do not fit into memory.
+    for (groups, in_memory) in [(2, false), (3, false), (40, false), (2, true), (40, true)] {
+        let form = ResultOptions::new(ResultFormat::Jsonl);
+        let written = Written::default();
+        let renderer = Renderer::new(&form, &RecordColumns::default()).unwrap();
+        let targets = ResultTargets { renderer, results: Target::Stream(Box::new(written.clone())), errors: None };
+        let mut writer = OrderedWriter::new(targets, ROWS, RowSet::new(ROWS), None);
+        let stored = Counted { rows: Cell::new(RowSet::new(ROWS)), read: Cell::new(0) };
+        let mut pushed = 0;
+        for row in (0..groups).flat_map(|group| (1..=ROWS).filter(move |row| row % groups == group)) {
+            let mut rows = stored.rows.take();
+            rows.insert(row);
+            stored.rows.set(rows);
+            // The next row never comes from the store.
+            if row == writer.next || in_memory && row % 5 == 0 {
+                writer.push(Box::new(outcome(row)));
+                pushed += 1;
+            } else {
+                writer.note(row);
+            }
+            writer.advance(&stored, &mut |_| None).unwrap();
+        }
+        let mut open = || unreachable!("every row has an outcome");
+        let unanswered = Unanswered { code: ErrorCode::Budget, reason: "", open_reader: &mut open };
+        writer.finish(&stored, &mut |_| None, unanswered).unwrap().commit(true).unwrap();
+        let bytes = written.0.lock().unwrap().0.clone();
+        let ids: Vec<String> = String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["custom_id"].as_str().unwrap().into())
+            .collect();
+        assert!(ids.iter().cloned().eq((1..=ROWS).map(generated_id)), "input order");
+        assert_eq!(stored.read.get(), ROWS as usize - pushed, "{groups} groups, in memory: {in_memory}");
+    }
+}

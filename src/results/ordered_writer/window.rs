@@ -37,6 +37,11 @@ impl Window {
         Some(outcome)
     }
 
+    /// Tests whether the outcome of the row that is `ahead` rows behind the next one waits here.
+    pub fn holds(&self, ahead: usize) -> bool {
+        self.places.get(ahead).is_some_and(Option::is_some)
+    }
+
     /// Moves on by one row.
     pub fn step(&mut self) {
         self.take();
