@@ -182,6 +182,23 @@ impl RowError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), rule: None }
     }
+
+    /// The error as a cell of flat results: `code: message`, and the rule in brackets behind it.
+    pub fn cell(&self) -> String {
+        let Self { code, message, rule } = self;
+        rule.as_ref().map_or_else(|| format!("{code}: {message}"), |rule| format!("{code}: {message} [{rule}]"))
+    }
+
+    /// Reads such a cell. A text without a known code is a bad response.
+    pub fn of_cell(text: &str) -> Self {
+        let known = text.split_once(": ").and_then(|(code, message)| Some((ErrorCode::parse(code)?, message)));
+        let (code, message) = known.unwrap_or((ErrorCode::BadResponse, text));
+        let rejected = matches!(code, ErrorCode::InvalidAnswer | ErrorCode::Truncated);
+        let place = message.rfind(" [--").filter(|_| rejected && message.ends_with(']'));
+        let Some((message, rule)) = place.map(|place| message.split_at(place)) else { return Self::new(code, message) };
+        let rule = &rule[2..rule.len() - 1];
+        Self { rule: Some(rule.into()), ..Self::new(code, message) }
+    }
 }
 
 /// Token counts as the service reports them.
@@ -452,6 +469,21 @@ mod tests {
             assert_eq!(unknown.speed(), None, "{unknown:?}");
         }
         assert_eq!(Outcome { batch: Some(1), ..answered(9, 9, None) }.speed(), None);
+    }
+
+    #[test]
+    fn errors_come_back_from_their_cells() {
+        let rejected = |code, rule: &str| RowError { rule: Some(rule.into()), ..RowError::new(code, "no [x]") };
+        let errors = [
+            rejected(ErrorCode::InvalidAnswer, "--json-schema: /properties/a [b"),
+            rejected(ErrorCode::Truncated, "--complete"),
+            RowError::new(ErrorCode::InvalidAnswer, "no [x]"),
+            RowError::new(ErrorCode::ServerError, "a server's own [--words]"),
+        ];
+        for error in errors {
+            assert_eq!(RowError::of_cell(&error.cell()), error);
+        }
+        assert_eq!(RowError::of_cell("odd: text"), RowError::new(ErrorCode::BadResponse, "odd: text"));
     }
 
     #[test]

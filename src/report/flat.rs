@@ -21,7 +21,7 @@ pub(super) fn of_cells<'a>(
     let id = cell("custom_id").or_else(|| columns("custom_id"))?;
     let attempts: u32 = cell("attempts")?.parse().ok()?;
     let count = |name: &str| cell(name).and_then(|text| crate::json::whole(&text));
-    let error = cell("error").map(|text| row_error(&text));
+    let error = cell("error").map(|text| RowError::of_cell(&text));
     let usage = match (count("prompt_tokens"), count("completion_tokens")) {
         (None, None) => None,
         (prompt, completion) => Some(Usage {
@@ -58,11 +58,4 @@ pub(super) fn of_line(number: u64, bytes: &[u8], prefix: &str) -> Option<ReadRow
             _ => Some(Cow::Borrowed(raw)),
         }
     })
-}
-
-/// The error that the column `error` spells as `code: message`. A text without a known code is a bad response.
-fn row_error(text: &str) -> RowError {
-    let known = text.split_once(": ").and_then(|(code, message)| Some((ErrorCode::parse(code)?, message)));
-    let (code, message) = known.unwrap_or((ErrorCode::BadResponse, text));
-    RowError::new(code, message)
 }

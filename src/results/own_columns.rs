@@ -8,7 +8,7 @@ use super::format::ResultOptions;
 use crate::completion::{AnswerPlaces, Choice, Completion, may_be_fenced, unfenced};
 use crate::error::{Error, Exit, Result};
 use crate::json;
-use crate::outcome::{Outcome, Usage};
+use crate::outcome::{Outcome, RowError, Usage};
 use crate::price::Nanos;
 use crate::rules::Schema;
 
@@ -153,7 +153,7 @@ impl OwnColumns {
             },
             _ => ShownAnswer::default(),
         };
-        let error = outcome.error.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message));
+        let error = outcome.error.as_ref().map(RowError::cell);
         OwnCells { columns: &self.columns, outcome, cost, answer, error }
     }
 

@@ -13,7 +13,7 @@ use crate::pack::packed;
 const RULES: usize = 100;
 /// The name under which the others are counted.
 const OTHERS: &str = "other rules";
-/// The name for rejected answers in flat results, which have no rule.
+/// The name for rejected answers in flat results of earlier versions, which have no rule.
 const UNNAMED: &str = "a rule that the file does not name";
 
 /// A rule, with the rows whose answers break it.

@@ -66,6 +66,16 @@ fn answers_that_break_the_schema_fail_and_are_paid_for() {
     for part in ["/details/rules/0/count", "/rows/failed", "/tokens", "/errors"] {
         assert_eq!(files.pointer(part), report.pointer(part), "{part}");
     }
+    // So do flat results.
+    for flat in ["flat.csv", "flat.jsonl"] {
+        home.llbatch(&["fetch", "last", "-o", flat, "--flat"]).code(3);
+        let files: Value = serde_json::from_str(&home.llbatch(&["report", flat, "--json"]).code(0).stdout).unwrap();
+        for part in
+            ["/details/rules/0/rule", "/details/rules/1/rule", "/details/rules/1/count", "/rows/failed", "/errors"]
+        {
+            assert_eq!(files.pointer(part), report.pointer(part), "{part} of {flat}");
+        }
+    }
     // The service is asked for the schema.
     assert!(recorder.bodies()[0].contains(r#""response_format":{"type":"json_schema""#));
 }
