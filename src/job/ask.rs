@@ -47,7 +47,7 @@ pub struct OnceAsk {
 pub struct EarlierAsk {
     /// The largest age of a job.
     pub max_age: Option<Duration>,
-    /// The only job. `None`: all.
+    /// The only job, or a directory of sealed answers. `None`: all jobs.
     pub from: Option<String>,
 }
 

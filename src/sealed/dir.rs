@@ -27,6 +27,11 @@ impl AnswersDir {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// The directory at `path`, which is only read.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -45,6 +50,18 @@ impl AnswersDir {
     /// 74 if the directory cannot be read.
     pub fn parts_of(&self, of: &JobMark) -> Result<Vec<PathBuf>> {
         parts_in(&self.dir_of(of))
+    }
+
+    /// The parts of all jobs, by name, and those that lie in the directory itself: it may be that of one job.
+    ///
+    /// # Errors
+    /// 74 if the directory cannot be read.
+    pub fn all_parts(&self) -> Result<Vec<PathBuf>> {
+        let mut parts = parts_in(&self.path)?;
+        for dir in entries(&self.path)?.into_iter().filter(|entry| entry.is_dir()) {
+            parts.append(&mut parts_in(&dir)?);
+        }
+        Ok(parts)
     }
 
     fn dir_of(&self, of: &JobMark) -> PathBuf {

@@ -11,7 +11,7 @@ mod sealer;
 use serde::{Deserialize, Serialize};
 
 pub use dir::AnswersDir;
-pub use part::{PartRead, SealedAnswer, read_part};
+pub use part::{PartRead, SealedAnswer, VerifiedPart, read_part};
 pub use sealer::Sealer;
 
 /// The job whose answers a part holds: its requests, whatever machine works on it.

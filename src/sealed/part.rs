@@ -1,6 +1,8 @@
 //! A part: JSONL with a line that says of what it is, a line per answer, and a line with a checksum of all lines before it.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +89,8 @@ pub struct SealedAnswer {
     pub outcome: Outcome,
     /// The key of its request, if it is known.
     pub key: Option<RequestKey>,
+    /// The offset of its line in the part.
+    pub at: u64,
 }
 
 /// A part that was read, with all its answers.
@@ -211,6 +215,31 @@ pub fn read_part(path: &Path) -> Result<PartRead> {
     Ok(parse(&bytes).map_or_else(|why| PartRead::Unusable(why.to_owned()), PartRead::Whole))
 }
 
+/// A part whose answers are read one by one. It holds no open file, since there may be thousands.
+#[derive(Debug)]
+pub struct VerifiedPart {
+    path: PathBuf,
+}
+
+impl VerifiedPart {
+    /// Verifies the part at `path`. `None`: it is gone, or cannot be used.
+    pub fn open(path: &Path) -> Option<Self> {
+        match read_part(path) {
+            Ok(PartRead::Whole(_)) => Some(Self { path: path.to_owned() }),
+            _ => None,
+        }
+    }
+
+    /// The answer whose line begins at this offset. `None`: there is none.
+    pub fn answer(&self, at: u64) -> Option<Outcome> {
+        let mut file = BufReader::new(File::open(&self.path).ok()?);
+        file.seek(SeekFrom::Start(at)).ok()?;
+        let mut line = String::new();
+        file.read_line(&mut line).ok()?;
+        answer(&line, &mut Vec::new()).map(|answer| answer.outcome)
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<SealedPart, &'static str> {
     const TORN: &str = "it is cut short";
     const DAMAGED: &str = "it is damaged";
@@ -229,7 +258,9 @@ fn parse(bytes: &[u8]) -> Result<SealedPart, &'static str> {
         .filter(|head: &PartHead| head.llbatch_answers == VERSION)
         .ok_or("another version of llbatch has written it")?;
     let mut models: Vec<Arc<str>> = Vec::new();
-    let answers: Option<Vec<SealedAnswer>> = lines.map(|line| answer(line, &mut models)).collect();
+    let place = |line: &str| (line.as_ptr().addr() - text.as_ptr().addr()) as u64;
+    let answers: Option<Vec<SealedAnswer>> =
+        lines.map(|line| Some(SealedAnswer { at: place(line), ..answer(line, &mut models)? })).collect();
     let answers = answers.filter(|answers| answers.len() as u64 == end.answers).ok_or(DAMAGED)?;
     Ok(SealedPart { of: head.of, answers })
 }
@@ -264,7 +295,7 @@ fn answer(line: &str, models: &mut Vec<Arc<str>>) -> Option<SealedAnswer> {
         prices: 0,
         leader: None,
     };
-    Some(SealedAnswer { outcome, key: key.unwrap_or(None) })
+    Some(SealedAnswer { outcome, key: key.unwrap_or(None), at: 0 })
 }
 
 fn push_line(text: &mut Vec<u8>, line: &impl Serialize) -> Result<()> {
@@ -332,10 +363,24 @@ mod tests {
     fn part_gives_back_its_answers_byte_for_byte() {
         let part = parse(&text()).unwrap();
         assert_eq!(part.of, mark());
-        let expected: Vec<SealedAnswer> = [1, 2, 7]
-            .map(|row| SealedAnswer { outcome: outcome(row), key: (row < 7).then_some(RequestKey([row as u8; 16])) })
-            .to_vec();
-        assert_eq!(part.answers, expected);
+        let found: Vec<_> = part.answers.iter().map(|answer| (answer.outcome.clone(), answer.key)).collect();
+        assert_eq!(found, [1, 2, 7].map(|row| (outcome(row), (row < 7).then_some(RequestKey([row as u8; 16])))));
+    }
+
+    #[test]
+    fn answers_are_read_one_by_one_from_a_part_that_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.part.jsonl");
+        let text = text();
+        std::fs::write(&path, &text).unwrap();
+        let part = VerifiedPart::open(&path).unwrap();
+        for answer in parse(&text).unwrap().answers {
+            assert_eq!(part.answer(answer.at), Some(answer.outcome));
+            assert_eq!(part.answer(answer.at + 1), None);
+        }
+        assert_eq!(part.answer(1 << 40), None);
+        std::fs::write(&path, &text[..text.len() - 2]).unwrap();
+        assert!(VerifiedPart::open(&path).is_none() && VerifiedPart::open(&dir.path().join("gone")).is_none());
     }
 
     #[test]

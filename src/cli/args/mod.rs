@@ -243,8 +243,8 @@ pub struct OnceArgs {
     /// Reuse good answers that earlier jobs got for the same requests; with AGE (30d), only from jobs no older than that
     #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Cost")]
     pub reuse: Option<String>,
-    /// Take the good answers of this job to the same requests
-    #[arg(long, value_name = "JOB", conflicts_with = "reuse", help_heading = "Cost")]
+    /// Take the good answers of this job to the same requests, or those in a directory of --answers
+    #[arg(long, value_name = "JOB|DIR", conflicts_with = "reuse", help_heading = "Cost")]
     pub reuse_from: Option<String>,
 }
 

@@ -34,6 +34,7 @@ pub mod status;
 mod submission;
 pub mod submit;
 mod submitted;
+mod taken_rows;
 pub mod unended;
 mod verify;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::retry::counting;
 use super::session::Session;
+use super::taken_rows::TakenRows;
 use crate::api::Dialect;
 use crate::check::estimate::{Estimate, RowInspector, RowStats};
 use crate::check::quote::{PriceBasis, Quote};
@@ -123,23 +124,16 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Writes the outcomes that earlier jobs have for the rows that were `taken`. They are committed with the batches.
-    fn put_earlier(&mut self, input: &PlanInput<'_>, keys: &KeyMaker, taken: &RowSet) -> Result<()> {
-        if taken.count() == 0 {
-            return Ok(());
-        }
-        let mut left = taken.count();
-        each_earlier(input, keys, &|row| taken.contains(row), &mut |outcome| {
-            left -= 1;
+    /// Copies the answers of rows that earlier jobs have answered. They are committed with the batches.
+    fn put_earlier(&mut self, taken: TakenRows<'_>, earlier: &mut EarlierAnswers) -> Result<()> {
+        taken.each(|taken| {
+            let what = "earlier answers that are reused were removed meanwhile";
+            let gone = || Error::new(Exit::TempFail, what).hint("run the same command again");
+            let outcome = earlier.copy_for(taken).ok_or_else(gone)?;
             // A retry takes it for a row that has failed.
             self.db.retire(outcome.row)?;
             self.db.put(&outcome)
-        })?;
-        if left == 0 {
-            return Ok(());
-        }
-        let what = "an earlier job whose answers are reused was removed meanwhile";
-        Err(Error::new(Exit::TempFail, what).hint("run the same command again"))
+        })
     }
 
     /// Records all batches in one transaction.
@@ -189,12 +183,8 @@ pub(super) fn plan(
         !repeats.as_ref().is_some_and(|repeats| repeats.is_follower(row)) && input.only.is_none_or(|only| only(row))
     };
     let keys = session.key_maker();
-    let mut taken = RowSet::default();
-    each_earlier(&input, &keys, &leads, &mut |outcome| {
-        taken.insert(outcome.row);
-        Ok(())
-    })?;
-    let only = |row| leads(row) && !taken.contains(row);
+    let taken = find_earlier(&input, &keys, &leads, TakenRows::new(&dir))?;
+    let only = |row| leads(row) && !taken.rows().contains(row);
     let options = SplitOptions {
         open: &open,
         limits: form,
@@ -218,7 +208,8 @@ pub(super) fn plan(
     stage.commit()?;
     let endpoint = format!("/v1{}", input.builder.endpoint().path());
     let batches = split.files.iter().map(|file| planned_batch(file, name(file.number), &endpoint));
-    planner.put_earlier(&input, &keys, &taken)?;
+    let taken_rows = taken.rows().count();
+    input.earlier.map_or(Ok(()), |earlier| planner.put_earlier(taken, &mut earlier.borrow_mut()))?;
     planner.store(first, batches)?;
     let pricing = PriceBasis { table, counting: &counting };
     let quote = Quote::of(planner.estimate, pricing, Transport::Batch);
@@ -229,27 +220,29 @@ pub(super) fn plan(
         (true, old) => old.zip(quote.estimate()).map(|(old, new)| old + new),
     };
     session.update_index(true)?;
-    Ok(Planned { split, quote, repeats, taken: taken.count() })
+    Ok(Planned { split, quote, repeats, taken: taken_rows })
 }
 
-/// Passes the outcomes to `each` that earlier jobs have for the `wanted` rows.
-fn each_earlier(
+/// Finds the `wanted` rows that earlier jobs have answered.
+fn find_earlier<'d>(
     input: &PlanInput<'_>,
     keys: &KeyMaker,
     wanted: &dyn Fn(u64) -> bool,
-    each: &mut dyn FnMut(Outcome) -> Result<()>,
-) -> Result<()> {
-    let Some(earlier) = input.earlier else { return Ok(()) };
+    mut taken: TakenRows<'d>,
+) -> Result<TakenRows<'d>> {
+    if input.earlier.is_none() {
+        return Ok(taken);
+    }
     let mut done = Ok(());
     let sought = |draft: &Draft<'_>| SoughtRow::of(draft, draft.fingerprint(), keys);
     Pass { max_problems: 0, ..Pass::new(input.inputs, input.builder) }.inspect(&sought, &mut |row, found| {
         let found = found.filter(|_| done.is_ok() && wanted(row) && input.checked.is_good(row));
-        if let Some(found) = found {
-            let taken = earlier.borrow_mut().take(&found.value);
-            done = taken.and_then(|outcome| outcome.map_or(Ok(()), &mut *each));
+        if let (Some(found), Some(earlier)) = (found, input.earlier) {
+            let answer = earlier.borrow_mut().find_for(&found.value);
+            done = answer.and_then(|answer| answer.map_or(Ok(()), |answer| taken.push(&answer)));
         }
     })?;
-    done
+    done.map(|()| taken)
 }
 
 /// Builds the record of a batch whose file has this name.

@@ -25,7 +25,7 @@ pub struct IndexedAnswer {
 pub struct IndexedJob {
     /// The number by which the index names it.
     pub number: i64,
-    /// Its id.
+    /// Its id; or the path of a part that tasks have sealed, whose answers have offsets for rows.
     pub job: String,
     /// The version of the job that was read.
     pub version: String,
@@ -103,6 +103,11 @@ impl Ledger {
             })?;
             rows.collect()
         })
+    }
+
+    /// Drops a part that is gone out of the index of answers.
+    pub fn forget_answers(&self, part: &str) -> Result<()> {
+        self.unsynced(|| self.drop_answers(part))
     }
 
     /// Drops a job out of the index of answers. It is a part of the open transaction.

@@ -151,3 +151,92 @@ fn killed_runs_pay_for_no_answer_of_an_earlier_job() {
         assert_eq!(again, 0, "answers of the earlier job");
     }
 }
+
+/// Answers these questions on another machine, whose answers are sealed in `shared`.
+fn seal(home: &Home, server: &Server, questions: std::ops::RangeInclusive<u32>) {
+    home.write("sealed.jsonl", questions.map(line).collect::<String>());
+    let args = ["sealed.jsonl", "-o", "sealed.out.jsonl", "--answers", "shared", "--state-dir", "other-machine"];
+    home.run(server, &args).code(0);
+}
+
+#[test]
+fn sealed_answers_of_another_machine_are_not_paid_again() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    seal(&home, &server, 1..=4);
+    seal(&home, &server, 7..=8);
+    assert_eq!(server.bill(), 6);
+    let questions: Vec<u32> = (1..=9).rev().collect();
+    home.write("c.jsonl", questions.iter().map(|n| respelled(*n)).collect::<String>());
+    run(&home, &server, &["c.jsonl", "--reuse-from", "shared"])
+        .code(0)
+        .says(&["answers in shared are reused where the request is the same"]);
+    answered(&home, &questions, 6);
+    assert_eq!((server.bill(), server.paid_again()), (9, 0));
+    assert_eq!(home.json("s.json")["http"]["sent"], 3);
+    // More was sealed since, also for a batch, and in the directory of one job.
+    seal(&home, &server, 5..=5);
+    let submit = ["submit", "c.jsonl", "--wait", "-o", "out.jsonl", "--summary", "s.json", "--poll", "50ms", "--again"];
+    home.at(&server.url, &[&submit[..], &["--reuse-from", "shared"]].concat())
+        .code(0)
+        .says(&["2 of 9 rows in 1 batch", "7 rows answered by earlier jobs"]);
+    answered(&home, &questions, 7);
+    assert_eq!(server.bill(), 9 + 1 + 2);
+    let jobs = std::fs::read_dir(home.path("shared")).unwrap().flatten().map(|job| job.path());
+    let sealed: Vec<u64> = jobs
+        .map(|job| {
+            run(&home, &server, &["c.jsonl", "--fresh", "--reuse-from", job.to_str().unwrap()]).code(0);
+            home.json("s.json")["rows"]["reused"].as_u64().unwrap()
+        })
+        .collect();
+    assert_eq!((sealed.len(), sealed.iter().sum::<u64>()), (3, 7));
+}
+
+#[test]
+fn only_parts_that_are_whole_and_of_the_service_are_reused() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    seal(&home, &server, 1..=3);
+    home.write("c.jsonl", (1..=4).map(line).collect::<String>());
+    let other = Server::quick(&[]);
+    run(&home, &other, &["c.jsonl", "--fresh", "--reuse-from", "shared"])
+        .code(0)
+        .says(&["shared has no answers of this service to reuse"]);
+    assert_eq!(other.bill(), 4);
+    // It is changed behind the index, and then gone.
+    let job = std::fs::read_dir(home.path("shared")).unwrap().flatten().next().unwrap().path();
+    let part = std::fs::read_dir(&job).unwrap().flatten().next().unwrap().path();
+    let whole = std::fs::read(&part).unwrap();
+    let sent = |found: &[&str]| {
+        let before = server.bill();
+        let out = run(&home, &server, &["c.jsonl", "--fresh", "--reuse-from", "shared"]).code(0);
+        out.says(found);
+        answered(&home, &[1, 2, 3, 4], 4 - (server.bill() - before));
+        server.bill() - before
+    };
+    assert_eq!(sent(&["answers in shared are reused"]), 1);
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    std::fs::write(&part, damaged).unwrap();
+    assert_eq!(sent(&[]), 4);
+    std::fs::write(job.join("torn.part.jsonl"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::remove_file(&part).unwrap();
+    assert_eq!(sent(&["torn.part.jsonl", "its answers are not reused", "has no answers of this service"]), 4);
+    std::fs::write(&part, &whole).unwrap();
+    assert_eq!(sent(&["torn.part.jsonl", "its answers are not reused"]), 1);
+    run(&home, &server, &["c.jsonl", "--fresh", "--reuse-from", "nowhere"])
+        .code(2)
+        .says(&["no such job, and no such directory", "llbatch status"]);
+    run(&home, &server, &["c.jsonl", "--fresh", "--reuse-from", "s3://bucket/x"]).code(2).says(&["--reuse-from"]);
+}
+
+#[test]
+fn job_of_the_name_comes_before_the_directory() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    seal(&home, &server, 1..=3);
+    home.write("a.jsonl", (4..=5).map(line).collect::<String>());
+    run(&home, &server, &["a.jsonl", "--name", "shared"]).code(0);
+    home.write("c.jsonl", (1..=5).map(line).collect::<String>());
+    run(&home, &server, &["c.jsonl", "--fresh", "--reuse-from", "shared"]).code(0);
+    answered(&home, &[1, 2, 3, 4, 5], 2);
+    run(&home, &server, &["c.jsonl", "--fresh", "--reuse-from", "./shared"]).code(0);
+    answered(&home, &[1, 2, 3, 4, 5], 3);
+}
