@@ -152,7 +152,7 @@ def repeated(these, times=3):
 
 
 class Earlier:
-    """A job that answers the requests of half of the rows before anything is killed, for --reuse and --reuse-from."""
+    """A job that answers the requests of half of the rows before anything is killed, for --reuse and --reuse-from JOB or DIR."""
 
     def __init__(self, home, these, chance, command):
         # Of each model, whether there are two or three. Unlucky rows fail once.
@@ -160,11 +160,14 @@ class Earlier:
         known = [{**row, "id": f"earlier-{row['id']}"} for row in these if row["prompt"] in self.prompts]
         write_rows(home.dir / "earlier.jsonl", known)
         names = {"in.jsonl": "earlier.jsonl", "out.jsonl": "earlier.out.jsonl"}
+        home.flags, taken = chance.choice((((), ("--reuse",)), ((), ("--reuse-from", "earlier")),
+                                           (("--answers", "sealed"), ("--reuse-from", "sealed"))))
+        command = RUN if home.flags else command
         home.until((0,), *(names.get(part, part) for part in command), "--name", "earlier")
         for name in names.values():
             (home.dir / name).unlink()
         self.job = home.job()["job"]
-        home.flags = ("--reuse",) if chance.random() < 0.5 else ("--reuse-from", "earlier")
+        home.flags = taken
 
     def mark(self, these, lines):
         """The lines as they are if the answers of this job are reused."""

@@ -12,7 +12,8 @@
 #          must name as many.
 #          With --stream each answer is asked for as a stream.
 #          With --dedupe each request comes three times, also in batches, and is paid once.
-#          With --reuse an earlier job has answers to half of the requests, also in batches. None of them is paid again.
+#          With --reuse an earlier job has answers to half of the requests, also in batches and sealed in a directory. None of them
+#          is paid again.
 #          With --group-by-prefix most runs send rows by their prompts, and the others resume them in the order of the input.
 #   batch  one batch per shard on the server, every prompt paid once. --dialect names the form of its files and batches.
 # Ends with 1 and keeps the evidence if a check fails.
