@@ -89,7 +89,7 @@ impl<'a> RowInspector<'a> {
             max_tokens: draft.answer_bound(),
             tokens: counted,
             near_limit: is_near_limit(draft, self.table, self.estimator, counted),
-            bound: tokens::bound(&draft.body, media, image),
+            bound: tokens::bound(&draft.body, media, image) + tokens::bound_bytes(draft.repeated()),
             open_part: media.unbounded.is_some(),
         }
     }

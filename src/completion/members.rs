@@ -29,6 +29,7 @@ impl<'a> Completion<'a> {
             match name {
                 "choices" => body.choices = list(scanner, "`choices` is not a list", Choice::read)?,
                 "data" => body.data = list(scanner, "`data` is not a list", Embedding::read)?,
+                "results" => body.results = value(scanner)?,
                 "error" => body.error = value(scanner)?,
                 "text" => body.text = value(scanner)?,
                 "usage" => body.usage = value(scanner)?,

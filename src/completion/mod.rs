@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 
-use crate::json::Scanner;
+use crate::json::{Scanner, find, trusted_elements, trusted_members};
 pub use assembly::{Assembly, Chunk};
 pub use choice::{Choice, Message};
 pub use fence::{is_fenced, may_be_fenced, unfenced};
@@ -36,6 +36,7 @@ pub struct Completion<'a> {
     pub created: Option<&'a str>,
     choices: Option<Vec<Choice<'a>>>,
     data: Option<Vec<Embedding<'a>>>,
+    results: Option<&'a str>,
     usage: Option<&'a str>,
     error: Option<&'a str>,
     text: Option<&'a str>,
@@ -118,6 +119,11 @@ impl<'a> Completion<'a> {
         self.data.iter().flatten().map(|entry| entry.vector)
     }
 
+    /// The ranked documents of a `rerank`, as a JSON list.
+    pub fn ranked(&self) -> Option<&'a str> {
+        self.results.filter(|list| list.starts_with('['))
+    }
+
     /// The text of a transcript, as spelled.
     pub const fn text(&self) -> Option<&'a str> {
         self.text
@@ -146,7 +152,10 @@ impl<'a> Completion<'a> {
             (None, Some(data)) if data.is_empty() => "with no embeddings",
             (None, Some(data)) if data.iter().all(Embedding::is_one) => return None,
             (None, Some(_)) => "with an entry that is no embedding",
-            (None, None) => return Some(AnswerFlaw::Foreign),
+            (None, None) => match self.ranked() {
+                Some(list) => flaw_of_ranks(list)?,
+                None => return Some(AnswerFlaw::Foreign),
+            },
         }))
     }
 
@@ -167,7 +176,7 @@ impl<'a> Completion<'a> {
 
     /// The tokens, if the service counted them. A count that cannot be true is ignored.
     pub fn usage(&self) -> Option<ReportedUsage> {
-        ReportedUsage::read(self.usage?, self.data.is_some())
+        ReportedUsage::read(self.usage?, self.data.is_some() || (self.choices.is_none() && self.ranked().is_some()))
     }
 
     /// Its error, unless that is a placeholder.
@@ -185,6 +194,20 @@ impl Embedding<'_> {
     fn is_one(&self) -> bool {
         self.vector.is_some_and(|numbers| numbers.starts_with(['[', '"']))
     }
+}
+
+/// The flaw of a list that is to hold ranked documents, each with an index and a score. `None`: it has none.
+fn flaw_of_ranks(list: &str) -> Option<&'static str> {
+    let is_number = |value: &str| value.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let is_rank = |entry: &&str| {
+        let members = if entry.starts_with('{') { trusted_members(entry) } else { Vec::new() };
+        ["index", "relevance_score"].iter().all(|name| find(&members, name).is_some_and(|found| is_number(found.value)))
+    };
+    let entries = trusted_elements(list);
+    if entries.is_empty() {
+        return Some("with no ranked documents");
+    }
+    (!entries.iter().all(is_rank)).then_some("with an entry of `results` that is no ranked document")
 }
 
 /// Returns true if `error` is more than a placeholder. Beside an answer, servers write `null`, `""`, `{}` and empty
@@ -214,6 +237,26 @@ mod tests {
         for (body, transcript) in cases {
             let parsed = Completion::parse(body).unwrap();
             assert_eq!((parsed.is_transcript(), parsed.flaw().is_some()), (transcript, true), "{body}");
+        }
+    }
+
+    #[test]
+    fn ranked_documents_are_an_answer_with_usage_of_the_prompt_alone() {
+        let of = |results: &str| format!(r#"{{"results":{results},"usage":{{"prompt_tokens":7,"total_tokens":7}}}}"#);
+        let rank = r#"{"index":1,"relevance_score":-0.5,"document":{"text":"x"}}"#;
+        let body = of(&format!("[{rank}, {rank}]"));
+        let read = Completion::parse(&body).unwrap();
+        assert_eq!((read.flaw(), read.ranked()), (None, Some(format!("[{rank}, {rank}]").as_str())));
+        assert_eq!(read.usage().map(|usage| (usage.prompt, usage.completion)), Some((7, 0)));
+        for (results, why) in [
+            ("[]", "with no ranked documents"),
+            (r#"[{"index":0}]"#, "with an entry of `results` that is no ranked document"),
+            (r#"[{"index":0,"relevance_score":null}]"#, "with an entry of `results` that is no ranked document"),
+        ] {
+            assert_eq!(Completion::of(&of(results)).flaw(), Some(AnswerFlaw::Shape(why)), "{results}");
+        }
+        for results in ["null", "7", r#"{"index":0}"#] {
+            assert_eq!(Completion::of(&of(results)).flaw(), Some(AnswerFlaw::Foreign), "{results}");
         }
     }
 

@@ -273,7 +273,7 @@ fn same_answer(one: &PartLine, other: &PartLine) -> bool {
     one_body == other_body || said(one_body) == said(other_body)
 }
 
-/// The content of an answer: the texts and tool calls of its choices, a transcript, vectors; of any other answer, all of it.
+/// The content of an answer: the texts and tool calls of its choices, a transcript, ranks, vectors; of any other answer, all of it.
 fn said(body: &str) -> Vec<String> {
     let answer = Completion::of(body);
     let mut said: Vec<String> = Vec::new();
@@ -282,7 +282,7 @@ fn said(body: &str) -> Vec<String> {
         said.extend(text.or_else(|| choice.shown().map(str::to_owned)));
     }
     if answer.choices().is_empty() {
-        said.extend(answer.text().map(str::to_owned));
+        said.extend(answer.text().or_else(|| answer.ranked()).map(str::to_owned));
         said.extend(answer.embeddings().flatten().map(str::to_owned));
     }
     if said.is_empty() { vec![body.to_owned()] } else { said }

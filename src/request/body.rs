@@ -128,6 +128,9 @@ impl BodyPatch<'_> {
             (if facts.has_system { None } else { system()? }, facts.has_parts)
         } else {
             check_subject(record, self.endpoint, subject.value)?;
+            if self.endpoint == Endpoint::Rerank {
+                check_query(record, members, self.defaults)?;
+            }
             (None, true)
         };
         let model = match model {
@@ -347,8 +350,10 @@ fn bound(record: &Record<'_>, name: &str, value: &str) -> Result<u64, Problem> {
 
 fn lacks_subject(record: &Record<'_>, endpoint: Endpoint) -> Problem {
     let subject = endpoint.subject();
-    Problem::new(record, "body", format!("the body has no `{subject}`, which {} needs", endpoint.path()))
-        .hint("if it is for another endpoint, pass --endpoint chat|completions|embeddings|transcriptions|translations")
+    Problem::new(record, "body", format!("the body has no `{subject}`, which {} needs", endpoint.path())).hint(format!(
+        "if it is for another endpoint, pass --endpoint {}",
+        Endpoint::ALL.map(Endpoint::as_str).join("|")
+    ))
 }
 
 fn check_messages(record: &Record<'_>, value: &str) -> Result<MessagesFacts, Problem> {
@@ -378,6 +383,10 @@ fn check_subject(record: &Record<'_>, endpoint: Endpoint, value: &str) -> Result
             Problem::new(record, "file", text).hint("put the recording where the service can fetch it: https://…")
         });
     }
+    if endpoint == Endpoint::Rerank && !value.starts_with('[') {
+        let text = format!("`{subject}` must be an array, not {}", shorten(value));
+        return Err(Problem::new(record, "body", text).hint(format!(r#"write it as "{subject}": ["…", "…"]"#)));
+    }
     if !value.starts_with(['"', '[']) {
         let text = format!("`{subject}` must be a text or an array, not {}", shorten(value));
         return Err(Problem::new(record, "body", text).hint(format!("write it as \"{subject}\": \"…\"")));
@@ -388,4 +397,20 @@ fn check_subject(record: &Record<'_>, endpoint: Endpoint, value: &str) -> Result
         );
     }
     Ok(())
+}
+
+/// Checks the `query` that documents are compared with: a text, and not empty. A flag may give it.
+fn check_query(record: &Record<'_>, members: &[Member<'_>], defaults: &[DefaultMember]) -> Result<(), Problem> {
+    let query = json::find(members, "query").map_or("null", |member| member.value);
+    if query == "null" && defaults.iter().any(|default| default.names("query")) {
+        return Ok(());
+    }
+    if json::string(query).is_some_and(|text| !text.trim().is_empty()) {
+        return Ok(());
+    }
+    let text = match query {
+        "null" => format!("the body has no `query`, which {} needs", Endpoint::Rerank.path()),
+        other => format!("`query` must be a text, and not empty; it is {}", shorten(other)),
+    };
+    Err(Problem::new(record, "body", text).hint(r#"write it as "query": "…""#))
 }

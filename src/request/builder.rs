@@ -62,12 +62,13 @@ impl RequestBuilder {
             ))
             .hint("put it into the prompt"));
         }
-        if params.endpoint.is_audio() && params.prompt.is_some() {
+        if let (Some(example), Some(_)) = (params.endpoint.example(), &params.prompt) {
             return Err(Error::usage(format!(
-                "--prompt makes a text of each record, but --endpoint {} needs the `file` that a record names",
-                params.endpoint
+                "--prompt makes a text of each record, but --endpoint {} needs the `{}` that a record names",
+                params.endpoint,
+                params.endpoint.subject()
             ))
-            .hint(AUDIO));
+            .hint(example));
         }
         let prompt = params.prompt.as_deref().map(|source| Template::new("--prompt", source)).transpose()?;
         let system = match params.system.as_deref() {
@@ -175,6 +176,7 @@ impl RequestBuilder {
             stream_removed: draft.stream_removed,
             max_tokens: draft.max_tokens,
             media: draft.media().clone(),
+            repeated: draft.repeated(),
             answers: draft.answer_bound(),
         }
     }
@@ -211,9 +213,9 @@ impl RequestBuilder {
         match record.data {
             Data::Json(text) => self.json(record, text, line),
             // Columns of a table look like the service's fields, whose list for audio is not settled.
-            Data::Line(_) | Data::Row(_) | Data::Columns { .. } if self.endpoint.is_audio() => {
+            Data::Line(_) | Data::Row(_) | Data::Columns { .. } if !self.endpoint.takes_prompt() => {
                 let text = format!("--endpoint {} reads JSONL only", self.endpoint);
-                Err(Problem::new(record, "no_file", text).hint(AUDIO))
+                Err(Problem::new(record, self.no_subject(), text).hint(self.endpoint.example().unwrap_or_default()))
             }
             Data::Line(text) => {
                 let system = self.system(record, members)?;
@@ -245,7 +247,7 @@ impl RequestBuilder {
             return self.patch(&not_ours).pass(record, text, members, || self.system(record, members));
         }
         // Beside a `file`, a `prompt` is a parameter. Alone it is not a request for audio.
-        let prompt = json::find(members, "prompt").filter(|_| !self.endpoint.is_audio());
+        let prompt = json::find(members, "prompt").filter(|_| self.endpoint.takes_prompt());
         let Some(prompt) = prompt else {
             return Err(self.unknown_form(record, members));
         };
@@ -427,17 +429,23 @@ impl RequestBuilder {
         }
     }
 
+    /// The code of the problem of a record without the part that the endpoint answers.
+    const fn no_subject(&self) -> &'static str {
+        if self.endpoint.is_audio() { "no_file" } else { "body" }
+    }
+
     fn unknown_form(&self, record: &Record<'_>, members: &[Member<'_>]) -> Problem {
         let other = match self.endpoint {
             Endpoint::Chat => "`body`, `messages` or `prompt`",
             Endpoint::Completions => "`body` or `prompt`",
             Endpoint::Embeddings => "`body`, `input` or `prompt`",
             Endpoint::Transcriptions | Endpoint::Translations => "`body` or `file`",
+            Endpoint::Rerank => "`body` or `documents`",
         };
         let has = listed(members.iter().map(|member| &*member.key));
         let text = format!("the row has no {other}; its fields are: {has}");
-        if self.endpoint.is_audio() {
-            return Problem::new(record, "no_file", text).hint(AUDIO);
+        if let Some(example) = self.endpoint.example() {
+            return Problem::new(record, self.no_subject(), text).hint(example);
         }
         let names: Vec<&str> = members.iter().map(|member| &*member.key).collect();
         let body = json::find(members, "body").map_or("", |_| "; `body` is a value, not a request");
@@ -446,7 +454,6 @@ impl RequestBuilder {
 }
 
 const BATCH_LINE: &str = r#"a batch line looks like {"custom_id": "…", "body": {"messages": […]}}"#;
-const AUDIO: &str = r#"a line looks like {"custom_id": "…", "body": {"file": "https://…", "model": "…"}}"#;
 const MESSAGES: &str = "these are `messages`: jq -c '.messages = .prompt | del(.prompt)' FILE > lines.jsonl";
 const PROMPT: &str = r#"a prompt looks like {"prompt": "…", "system": "…"}"#;
 

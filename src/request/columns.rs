@@ -46,7 +46,7 @@ impl RequestBuilder {
 
     /// The problem of a table that lacks the column which requests need, and the remedy.
     pub fn missing_column(&self, names: &[String]) -> Option<(String, String)> {
-        let needed = self.prompt.is_none() && !self.endpoint.is_audio();
+        let needed = self.prompt.is_none() && self.endpoint.takes_prompt();
         let all = || names.iter().map(String::as_str).collect::<Vec<_>>();
         (needed && !names.iter().any(|name| self.is_subject(name))).then(|| no_column(self.endpoint, &all()))
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::body::{DefaultMember, is_answer_bound};
-use super::params::{Endpoint, Params};
+use super::params::Params;
 use super::problem::shorten;
 use crate::error::{Error, Result};
 use crate::json;
@@ -68,8 +68,7 @@ fn response_format(params: &Params) -> Result<Option<DefaultMember>> {
     if let Some(schema) = &params.json_schema {
         let schema = json::compact(schema)
             .map_err(|error| Error::usage("--json-schema: the file is not JSON").because(error))?;
-        let no_text = params.endpoint == Endpoint::Embeddings || params.endpoint.is_audio();
-        if no_text || !schema.starts_with(['{', 't', 'f']) {
+        if !params.endpoint.has_max_tokens() || !schema.starts_with(['{', 't', 'f']) {
             return Err(Error::usage(if schema.starts_with('{') {
                 format!(
                     "--json-schema needs answers of a language model, which --endpoint {} does not give",

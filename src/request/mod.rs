@@ -78,6 +78,8 @@ pub struct Request {
     pub max_tokens: Option<u64>,
     /// Its parts that are not text.
     media: Media,
+    /// Bytes of its body that the model reads once more, beside its length.
+    repeated: u64,
     /// The most tokens that all answers come to, or `None` without a bound.
     answers: Option<u64>,
 }
@@ -115,12 +117,13 @@ impl Request {
     /// bound on them. `image`: the user's own figure for an image.
     pub fn reserve(&self, image: Option<u64>) -> Usage {
         // No bound is 0, so an endpoint without answer tokens has 1.
-        Usage::new(tokens::bound(&self.body, &self.media, image), self.answers.map_or(0, |bound| bound.max(1)))
+        let prompt = tokens::bound(&self.body, &self.media, image) + tokens::bound_bytes(self.repeated);
+        Usage::new(prompt, self.answers.map_or(0, |bound| bound.max(1)))
     }
 
     /// A middling estimate of its prompt tokens, for pacing. `image`: as above.
     pub fn about(&self, image: Option<u64>) -> u64 {
-        tokens::estimate(&self.body, &self.media, image)
+        tokens::estimate(&self.body, &self.media, image) + tokens::estimate_bytes(self.repeated)
     }
 }
 
@@ -132,6 +135,17 @@ impl<'a> Draft<'a> {
     /// Its parts that are not text. They are looked for once.
     pub fn media(&self) -> &Media {
         self.media.get_or_init(|| Media::of(&self.body))
+    }
+
+    /// Bytes of the body that the model reads once more, beside its length: the query, for each document but the first.
+    pub fn repeated(&self) -> u64 {
+        if self.endpoint != Endpoint::Rerank {
+            return 0;
+        }
+        let members = json::trusted_members(&self.body);
+        let (query, documents) = (json::find(&members, "query"), json::find(&members, "documents"));
+        let documents = documents.map_or(0, |documents| json::trusted_elements(documents.value).len() as u64);
+        query.map_or(0, |query| query.value.len() as u64) * documents.saturating_sub(1)
     }
 
     /// The most tokens that all answers come to, or `None` without a bound.
@@ -150,7 +164,7 @@ impl<'a> Draft<'a> {
     /// The text that the user asks: that of the last message, or the prompt or input.
     pub fn prompt(&self) -> Option<String> {
         let body: serde_json::Value = serde_json::from_str(&self.body).ok()?;
-        let subject = &body[self.endpoint.subject()];
+        let subject = &body[self.endpoint.asked()];
         let asked = subject.as_array().and_then(|messages| messages.last()?.get("content")).unwrap_or(subject);
         let parts = |parts: &Vec<serde_json::Value>| -> String {
             parts.iter().filter_map(|part| part["text"].as_str().or(part.as_str())).collect::<Vec<_>>().join("\n")

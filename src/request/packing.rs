@@ -194,6 +194,7 @@ mod tests {
             max_tokens: None,
             media: Media::default(),
             answers: Some(0),
+            repeated: 0,
         }
     }
 

@@ -23,12 +23,14 @@ pub enum Endpoint {
     Transcriptions,
     /// Speech to English text: `file`. In batches only.
     Translations,
+    /// The order of documents by their relevance to a query: `documents`, `query`.
+    Rerank,
 }
 
 impl Endpoint {
     /// All endpoints.
-    pub const ALL: [Self; 5] =
-        [Self::Chat, Self::Completions, Self::Embeddings, Self::Transcriptions, Self::Translations];
+    pub const ALL: [Self; 6] =
+        [Self::Chat, Self::Completions, Self::Embeddings, Self::Transcriptions, Self::Translations, Self::Rerank];
 
     /// Path below the base URL.
     pub const fn path(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
             Self::Transcriptions => "/audio/transcriptions",
             Self::Translations => "/audio/translations",
+            Self::Rerank => "/rerank",
         }
     }
 
@@ -49,6 +52,7 @@ impl Endpoint {
             Self::Embeddings => "embeddings",
             Self::Transcriptions => "transcriptions",
             Self::Translations => "translations",
+            Self::Rerank => "rerank",
         }
     }
 
@@ -78,6 +82,11 @@ impl Endpoint {
         matches!(self, Self::Transcriptions | Self::Translations)
     }
 
+    /// Returns true if a request is made of one text, which a template or a column may give.
+    pub(super) const fn takes_prompt(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions | Self::Embeddings)
+    }
+
     /// The member that a body of this endpoint must have.
     pub const fn subject(self) -> &'static str {
         match self {
@@ -85,6 +94,25 @@ impl Endpoint {
             Self::Completions => "prompt",
             Self::Embeddings => "input",
             Self::Transcriptions | Self::Translations => "file",
+            Self::Rerank => "documents",
+        }
+    }
+
+    /// The member that holds the user's question or text.
+    pub(super) const fn asked(self) -> &'static str {
+        if matches!(self, Self::Rerank) { "query" } else { self.subject() }
+    }
+
+    /// A line of the input that such a request is made of. `None`: a text may be one.
+    pub(super) const fn example(self) -> Option<&'static str> {
+        match self {
+            Self::Chat | Self::Completions | Self::Embeddings => None,
+            Self::Transcriptions | Self::Translations => {
+                Some(r#"a line looks like {"custom_id": "…", "body": {"file": "https://…", "model": "…"}}"#)
+            }
+            Self::Rerank => {
+                Some(r#"a line looks like {"id": "…", "query": "…", "documents": ["…", "…"], "model": "…"}"#)
+            }
         }
     }
 
@@ -107,7 +135,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|endpoint| endpoint.as_str() == text).ok_or_else(|| {
-            format!("unknown endpoint {text:?}: expected chat, completions, embeddings, transcriptions or translations")
+            format!("unknown endpoint {text:?}: expected one of {}", Self::ALL.map(Self::as_str).join(", "))
         })
     }
 }
@@ -274,6 +302,7 @@ mod tests {
             ("/v1/embeddings", Some(Endpoint::Embeddings)),
             ("/v1/audio/transcriptions", Some(Endpoint::Transcriptions)),
             ("https://api.example.org/audio/translations", Some(Endpoint::Translations)),
+            ("/v1/rerank", Some(Endpoint::Rerank)),
             ("/v1/audio/speech", None),
             ("/v1/responses", None),
             ("https://api.example.org", None),

@@ -277,6 +277,41 @@ fn audio_bodies_pass_through_unchanged() {
 }
 
 #[test]
+fn rerank_bodies_pass_through_and_count_their_query_for_each_document() {
+    let params = Params { endpoint: Endpoint::Rerank, ..with_model() };
+    let inner = r#"{"model":"r","query":"which?","documents":["a", {"t":"b"}],"top_n":1,"x":1E400}"#;
+    assert_eq!(body(&params, inner).as_deref(), Ok(inner));
+    assert_eq!(
+        body(&params, &format!(r#"{{"custom_id":"a","url":"/v1/rerank","body":{inner}}}"#)).as_deref(),
+        Ok(inner)
+    );
+    let filled = body(&params, r#"{"id":"a","query":"q","documents":["a"]}"#);
+    assert_eq!(filled.as_deref(), Ok(r#"{"query":"q","documents":["a"],"model":"m"}"#));
+    let asked = Params { set: vec![("query".into(), "\"all\"".into())], ..params.clone() };
+    assert!(body(&asked, r#"{"documents":["a"]}"#).unwrap().ends_with(r#""query":"all"}"#));
+    for (line, words) in [
+        (r#"{"prompt":"p"}"#, "`body` or `documents`; its fields are: prompt"),
+        (r#"{"query":"q"}"#, "`body` or `documents`"),
+        (r#"{"documents":["a"]}"#, "no `query`"),
+        (r#"{"query":" ","documents":["a"]}"#, "`query` must be a text"),
+        (r#"{"query":"q","documents":"a"}"#, "`documents` must be an array"),
+        (r#"{"query":"q","documents":[ ]}"#, "`documents` is empty"),
+    ] {
+        let problem = send(&params, Data::Json(line)).expect_err(line);
+        assert!(problem.message.contains(words) && problem.hint.is_some(), "{line}: {problem}");
+    }
+    let table = csv(&params, &["query"], &["q"]).unwrap_err();
+    assert!(table.message.contains("JSONL only") && table.hint.unwrap().contains("\"documents\""));
+    let reserve = |documents: &str| {
+        let line = format!(r#"{{"query":"{}","documents":[{documents}]}}"#, "q".repeat(1000));
+        send(&params, Data::Json(&line)).unwrap().reserve(None)
+    };
+    let (one, three) = (reserve("\"a\""), reserve("\"a\",\"b\",\"c\""));
+    assert!(one.prompt < 600 && (1500..1600).contains(&three.prompt), "{one:?} {three:?}");
+    assert_eq!(three.completion, 1);
+}
+
+#[test]
 fn flags_that_make_no_sense_are_usage_errors() {
     let set = |name: &str, value: &str| Params { set: vec![(name.into(), value.into())], ..BARE };
     for params in [
@@ -298,6 +333,8 @@ fn flags_that_make_no_sense_are_usage_errors() {
         Params { model: Some(" ".into()), ..BARE },
         Params { prompt: Some("{{ text }}".into()), endpoint: Endpoint::Translations, ..BARE },
         Params { json_schema: Some("{}".into()), endpoint: Endpoint::Transcriptions, ..BARE },
+        Params { prompt: Some("{{ text }}".into()), endpoint: Endpoint::Rerank, ..BARE },
+        Params { json_schema: Some("{}".into()), endpoint: Endpoint::Rerank, ..BARE },
     ] {
         assert_eq!(RequestBuilder::new(&params).unwrap_err().exit, Exit::Usage, "{params:?}");
     }

@@ -269,13 +269,13 @@ impl<'a> ShownAnswer<'a> {
         Self { content, finish_reason: places.finish_reason(body), ..Self::default() }
     }
 
-    /// Takes a choice's content or tool calls from a chat, the text from a completion or a transcript, and the vector from an
-    /// embedding. Several of them become a JSON list. Empty for any other body.
+    /// Takes a choice's content or tool calls from a chat, the text from a completion or a transcript, the vector from an
+    /// embedding, and the list of ranked documents. Several of them become a JSON list. Empty for any other body.
     fn of(body: &'a str, own: &OwnColumns) -> Self {
         let body = Completion::of(body);
         let Some(first) = body.first() else {
             let values = body.embeddings().map(|vector| vector.map(Cow::Borrowed));
-            let content = body.text().map(Cow::Borrowed).or_else(|| one_or_list(values));
+            let content = body.text().or_else(|| body.ranked()).map(Cow::Borrowed).or_else(|| one_or_list(values));
             return Self { content, ..Self::default() };
         };
         let content = |choice: &Choice<'a>| choice.shown().map(|spelled| own.content(spelled));

@@ -26,6 +26,10 @@ pub struct AnswerOptions<'a> {
     pub base64: bool,
     /// The numbers of an embedding.
     pub dimensions: u64,
+    /// The most documents of a ranking.
+    pub top_n: Option<u64>,
+    /// A ranking repeats the documents.
+    pub returns_documents: bool,
 }
 
 /// The form of a stream.
@@ -54,6 +58,8 @@ impl<'a> AnswerOptions<'a> {
             reasons: is_chat && reasons(members),
             base64: base64(members.get("encoding_format"))?,
             dimensions,
+            top_n: positive("top_n", members.get("top_n"))?,
+            returns_documents: members.get("return_documents") == Some("true"),
         })
     }
 }

@@ -9,6 +9,7 @@ use super::dialect::ServedDialect;
 use super::dice::Dice;
 use super::logprobs::LogprobForm;
 use super::request::{AnswerFormat, InferenceKind, InferenceRequest};
+use super::rerank;
 use super::schema;
 use super::token_text::tokens;
 use super::tools::ToolCall;
@@ -103,6 +104,7 @@ pub struct GeneratedChoice {
 pub fn answer(request: &InferenceRequest<'_>, kind: InferenceKind, style: AnswerStyle) -> GeneratedAnswer {
     match kind {
         InferenceKind::Embeddings => embeddings(request),
+        InferenceKind::Rerank => rerank::answer(request),
         InferenceKind::Audio => {
             let body = pretty(&json!({"text": sentence(request.hash(), 0)}));
             GeneratedAnswer { body: ServedBody::Whole(body), tokens: AnswerTokens::default() }

@@ -114,6 +114,11 @@ impl TokenUsage {
         }
     }
 
+    /// The same, with a count of generated tokens that is 0.
+    pub const fn without_answer(tokens: u64) -> Self {
+        Self { completion_tokens: Some(0), ..Self::of_prompt(tokens) }
+    }
+
     /// The usage of an answer without generated tokens.
     const fn of_prompt(tokens: u64) -> Self {
         Self {

@@ -11,11 +11,12 @@ use super::stream_shape::StreamShape;
 /// The requests that a fault applies to. Serialized names stand in kept batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
-    /// Chat, completions and embeddings.
+    /// Chat, completions, embeddings and rankings.
     Inference,
     Chat,
     Completions,
     Embeddings,
+    Rerank,
     /// Requests for a streamed answer.
     Stream,
     Models,
@@ -46,7 +47,7 @@ impl Scope {
 
     /// Returns true if this is one of the inference routes.
     fn is_inference(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions | Self::Embeddings)
+        matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Rerank)
     }
 
     /// Returns true if the request has a prompt, which may hold a directive.

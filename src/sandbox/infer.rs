@@ -1,4 +1,4 @@
-//! Inference: chat completions, completions, embeddings.
+//! Inference: chat completions, completions, embeddings, rankings.
 
 use std::time::Instant;
 
@@ -27,6 +27,7 @@ fn route(kind: InferenceKind) -> ApiRoute {
     match kind {
         InferenceKind::Chat => ApiRoute::new("/v1/chat/completions", Scope::Chat),
         InferenceKind::Completions => ApiRoute::new("/v1/completions", Scope::Completions),
+        InferenceKind::Rerank => ApiRoute::new("/v1/rerank", Scope::Rerank),
         // Audio is served in batch jobs only and never comes here.
         InferenceKind::Embeddings | InferenceKind::Audio => ApiRoute::new("/v1/embeddings", Scope::Embeddings),
     }
@@ -176,7 +177,9 @@ pub fn unfit(request: &InferenceRequest<'_>, kind: InferenceKind) -> Option<Mode
             let message = format!("{model} has no serverless endpoint");
             Some(ModelRefusal { status: StatusCode::BAD_REQUEST, message, code })
         }
-        Availability::Serves { context: Some(context), .. } if kind != InferenceKind::Embeddings => {
+        Availability::Serves { context: Some(context), .. }
+            if matches!(kind, InferenceKind::Chat | InferenceKind::Completions) =>
+        {
             let (prompt, most) = (request.prompt_tokens, request.max_tokens.unwrap_or(0));
             (prompt.saturating_add(most) > context).then(|| {
                 let message = format!(

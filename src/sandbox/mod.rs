@@ -59,6 +59,7 @@ mod prefix_cache;
 mod reply;
 mod request;
 mod request_limits;
+mod rerank;
 mod results;
 mod routes;
 mod schema;

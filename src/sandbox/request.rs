@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::answer_options::AnswerOptions;
 use super::json::{ObjectMembers, elements, string};
+use super::rerank;
 use super::token_text::tokens;
 
 /// The inference endpoint that reads a body.
@@ -17,6 +18,7 @@ pub enum InferenceKind {
     Embeddings,
     /// `/audio/transcriptions` and `/audio/translations`, in batch jobs only.
     Audio,
+    Rerank,
 }
 
 impl InferenceKind {
@@ -50,6 +52,8 @@ pub struct InferenceRequest<'a> {
     /// The text that decides the answer: the last user message, the prompt, the inputs.
     pub prompt: Cow<'a, str>,
     pub inputs: Vec<Cow<'a, str>>,
+    /// The documents that are ranked.
+    pub documents: Vec<Cow<'a, str>>,
     /// The tools, and the messages or the prompt, as spelled.
     pub tools: &'a str,
     pub spelled: &'a str,
@@ -103,8 +107,9 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         model,
         prompt: Cow::Borrowed(""),
         inputs: Vec::new(),
+        documents: Vec::new(),
         tools: members.get("tools").unwrap_or_default(),
-        spelled: members.last_of(&["messages", "prompt", "input"]).unwrap_or_default(),
+        spelled: members.last_of(&["messages", "prompt", "input", "documents"]).unwrap_or_default(),
         prompt_tokens: 0,
         max_tokens: positive("max_tokens", members.last_of(&["max_tokens", "max_completion_tokens"]))?,
         format: format(members.get("response_format"))?,
@@ -123,6 +128,7 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
             let file = members.last_of(&["file", "url"]).and_then(string);
             request.prompt = file.ok_or_else(|| InvalidBody::of("file", "file must be a URL"))?;
         }
+        InferenceKind::Rerank => rerank::read(&members, &mut request)?,
         InferenceKind::Embeddings => {
             let inputs = members.get("input").and_then(inputs);
             let message = "input must be a string or an array of strings";

@@ -24,6 +24,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/chat/completions", post(|call, body| infer::infer(InferenceKind::Chat, call, body)))
         .route("/v1/completions", post(|call, body| infer::infer(InferenceKind::Completions, call, body)))
         .route("/v1/embeddings", post(|call, body| infer::infer(InferenceKind::Embeddings, call, body)))
+        .route("/v1/rerank", post(|call, body| infer::infer(InferenceKind::Rerank, call, body)))
         .route("/v1/models", get(list_models))
         .route("/v1/files", get(files::list).post(files::register))
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))

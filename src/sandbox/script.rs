@@ -36,9 +36,9 @@ What goes wrong (one of):
                    is not JSON
 For which requests:
   every=N, nth=N, rate=P, contains=TEXT     (default: all)
-  on=WHERE         inference (default), chat, completions, embeddings, stream,
-                   models, register, put, preprocess, files, content, create,
-                   batch, list, cancel, row, any
+  on=WHERE         inference (default), chat, completions, embeddings, rerank,
+                   stream, models, register, put, preprocess, files, content,
+                   create, batch, list, cancel, row, any
 How often:
   times=N|always   fail the first N attempts of a picked request, or all. By
                    default, rate draws again for each attempt, and every and
@@ -91,11 +91,12 @@ const KINDS: [(&str, FaultKind); 25] = [
 ];
 
 /// The places of `on=`.
-const SCOPES: [(&str, Scope); 17] = [
+const SCOPES: [(&str, Scope); 18] = [
     ("inference", Scope::Inference),
     ("chat", Scope::Chat),
     ("completions", Scope::Completions),
     ("embeddings", Scope::Embeddings),
+    ("rerank", Scope::Rerank),
     ("stream", Scope::Stream),
     ("models", Scope::Models),
     ("register", Scope::Register),

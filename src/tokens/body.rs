@@ -9,6 +9,8 @@ const BEGIN: u64 = 1;
 const MESSAGE: u64 = 4;
 /// The header of the answer that is asked for: as a message's, with `assistant`, and not ended.
 const ANSWER: u64 = 4;
+/// Around a query and a document: a token at the beginning, between them, and at the end.
+const PAIR: u64 = 3;
 /// Members outside of messages that become part of the prompt.
 const SCHEMAS: [&str; 3] = ["tools", "functions", "response_format"];
 /// Members of a message that become part of the prompt as JSON.
@@ -27,10 +29,24 @@ pub fn count(estimator: &Estimator, body: &str, chat: bool) -> u64 {
         }
         (None, Some(prompt), _) => content(estimator, prompt, false),
         (None, None, Some(input)) => content(estimator, input, false),
+        // The query is read beside each document.
+        (None, None, None) if let (Some(query), Some(documents)) = (value("query"), value("documents")) => {
+            return ranked(estimator, query, &elements(documents));
+        }
         // An unknown kind of request: any of it may become a prompt.
         _ => return estimator.text(body),
     };
     BEGIN + if chat { ANSWER } else { 0 } + asked + json(&SCHEMAS)
+}
+
+/// The tokens of a query beside each of these documents. A document may be an object, which is read as JSON text.
+fn ranked(estimator: &Estimator, query: &str, documents: &[&str]) -> u64 {
+    let document = |document: &&str| match string(document) {
+        Some(text) => estimator.text(&text),
+        None => estimator.text(document),
+    };
+    let query = content(estimator, query, false) + PAIR;
+    documents.iter().map(document).sum::<u64>() + query * documents.len() as u64
 }
 
 fn message(estimator: &Estimator, message: &str, chat: bool) -> u64 {
@@ -101,6 +117,17 @@ mod tests {
         assert_eq!(tokens(r#"{"model":"m","input":["Hello world","Hello"]}"#).1, 4);
         assert_eq!(tokens(r#"{"prompt":[15339,1917]}"#).1, 3);
         assert_eq!(tokens(r#"{"prompt":[[15339,1917],[1]]}"#).1, 4);
+    }
+
+    #[test]
+    fn a_query_counts_beside_each_document() {
+        let estimator = Estimator::shared();
+        let body = |documents: &str| format!(r#"{{"query":"Hello world","documents":[{documents}]}}"#);
+        // The query's 2 tokens and 3 around the pair.
+        assert_eq!(estimator.request(&body(r#""Hello""#), false), 6);
+        assert_eq!(estimator.request(&body(r#""Hello", "Hello world""#), false), 6 + 7);
+        let object = r#"{"title":"Hello"}"#;
+        assert_eq!(estimator.request(&body(object), false), 5 + estimator.text(object));
     }
 
     #[test]

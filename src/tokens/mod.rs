@@ -34,7 +34,12 @@ pub fn estimate(body: &str, media: &Media, image: Option<u64>) -> u64 {
 /// An upper bound on the tokens of a request body, if all of its parts have one ([`Media::unbounded`]). `image`: the
 /// user's own figure for an image.
 pub fn bound(body: &str, media: &Media, image: Option<u64>) -> u64 {
-    (body.len() as u64 - media.bytes).div_ceil(FEWEST_BYTES).saturating_add(media.most_tokens(image))
+    bound_bytes(body.len() as u64 - media.bytes).saturating_add(media.most_tokens(image))
+}
+
+/// An upper bound on the tokens of that many bytes of a request body.
+pub const fn bound_bytes(bytes: u64) -> u64 {
+    bytes.div_ceil(FEWEST_BYTES)
 }
 
 /// A middling estimate of the tokens of a request body of that length.

@@ -107,6 +107,13 @@ def inference(client):
     check("completions answer", bool(text.choices[0].text), text)
     vectors = client.embeddings.create(model="intfloat/multilingual-e5-large-instruct", input=["a", "b"])
     check("embeddings answer", len(vectors.data) == 2, vectors)
+    documents = ["a lamp", {"title": "a river"}, "a window"]
+    ranks = client.rerank.create(
+        model="Salesforce/Llama-Rank-v1", query="Which one shines?", documents=documents, top_n=2, return_documents=True)
+    check("rerank gives the best documents first", len(ranks.results) == 2 and ranks.object == "rerank"
+          and ranks.results[0].relevance_score >= ranks.results[1].relevance_score, ranks)
+    check("rerank repeats the documents", all(rank.document.text for rank in ranks.results), ranks)
+    check("rerank has a usage", ranks.usage.prompt_tokens == ranks.usage.total_tokens > 0, ranks)
     once = client.with_options(max_retries=0)
     fails("an unknown model is 404", together.NotFoundError, lambda: once.chat.completions.create(
         model="a/no-such-model", messages=messages))

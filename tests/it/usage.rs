@@ -23,7 +23,7 @@ fn invalid_flag_exits_2_with_a_remedy() {
         (&["--deadline", "25:00"], &["--deadline", "06:00"]),
         (&["--format", "xlsx"], &["--format", "csv"]),
         (&["--input-format", "xml"], &["jsonl"]),
-        (&["--endpoint", "images"], &["embeddings"]),
+        (&["--endpoint", "videos"], &["embeddings"]),
         (&["--prompt", "{% if %}"], &["--prompt"]),
         (&["--system", "{{ x"], &["--system"]),
         (&["-"], &["standard input"]),

@@ -85,8 +85,8 @@ pub struct InputArgs {
     /// Field of the request that replaces what rows say, such as model=provider/name; may be repeated
     #[arg(long = "override", value_name = "KEY=JSON", help_heading = "Requests")]
     pub overrides: Vec<String>,
-    /// Endpoint of the API; `run` supports the first three, batches support chat and audio
-    #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = ["chat", "completions", "embeddings", "transcriptions", "translations"], help_heading = "Requests")]
+    /// Endpoint of the API; `run` supports all but audio, batches support chat and audio
+    #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = Endpoint::ALL.map(Endpoint::as_str), help_heading = "Requests")]
     pub endpoint: String,
     /// Go on with the valid rows; the invalid ones fail in the results (`prepare` leaves them out)
     #[arg(long)]

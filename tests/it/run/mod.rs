@@ -17,6 +17,7 @@ mod pick;
 mod prefixes;
 mod problems;
 mod refusals;
+mod rerank;
 mod resume;
 mod reuse;
 mod samples;
