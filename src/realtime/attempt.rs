@@ -58,7 +58,7 @@ impl RowTask {
     pub(super) async fn attempt(&mut self) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
         let sent_at = Instant::now();
-        let visit = engine.upstreams.visit(sent_at, &self.outcome.model, self.affinity, self.failed_at.take());
+        let visit = engine.upstreams.visit(sent_at, &self.outcome.model, self.affinity, &self.failed_urls);
         self.outcome.url = visit.site().number;
         let result = tokio::select! {
             biased;
@@ -79,15 +79,18 @@ impl RowTask {
         match self.unpacked(read(result)) {
             Tried::Answered(answer) => {
                 visit.reached();
+                self.failed_urls.answered();
                 engine.gate.set_urls(engine.upstreams.well());
                 let broken = engine.options.rules.violation(&answer.body).filter(|_| self.is_held_to_rules());
                 self.answered(answer, timing);
                 self.rejected(broken?)
             }
-            Tried::Failed(failed) => {
-                let extent = visit.failed(timing.now, &failed.failure, failed.limits.wait);
+            Tried::Failed(mut failed) => {
+                let wait = failed.limits.wait;
+                let extent = visit.failed(timing.now, &failed.failure, wait, &mut self.failed_urls);
                 engine.gate.set_urls(engine.upstreams.well());
-                self.failed_at = Some(visit.url());
+                // A web page of one server is its own, while another one serves the model.
+                failed.page = failed.page.filter(|_| !visit.others_serve());
                 let facts = self.learn(&failed, timing, extent);
                 self.tries.count(class_of(&failed.failure, extent), &failed.limits, &facts);
                 let decision = decide(&failed.failure, &failed.limits, &self.tries, &facts);
@@ -195,11 +198,14 @@ impl RowTask {
                     limiter.succeeded(false, chance);
                 }
                 Class::NoCapacity if extent == FailureExtent::OneUrl => limiter.held(timing.now),
-                Class::AboveRate | Class::NoCapacity | Class::JobFatal => {}
+                // The service has been reached, if only to refuse the key or to ask for money.
+                Class::JobFatal => limiter.held(timing.now),
+                Class::AboveRate | Class::NoCapacity => {}
             }
         });
         let mut health = self.engine.health.borrow_mut();
-        let hopeless = failed.failure.may_concern_one_row()
+        let hopeless = extent == FailureExtent::Service
+            && failed.failure.may_concern_one_row()
             && health.refused_key(RefusedRow {
                 model: &self.outcome.model,
                 code: code_of(failed.failure.fault),

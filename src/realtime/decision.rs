@@ -82,6 +82,8 @@ impl Tries {
                 self.alone += u32::from(self.alone >= ALONE || others_answered);
                 self.answers = Some(facts.answers);
             }
+            // The server is the reason, and is left out.
+            Class::NotSent if facts.extent == FailureExtent::OneUrl => {}
             Class::NotSent => {
                 // While no row is answered, this row is not the reason.
                 self.failures += u32::from(self.unreached.is_some_and(|before| before < facts.answers));
@@ -102,8 +104,8 @@ pub(super) fn class_of(failure: &Failure, extent: FailureExtent) -> Class {
     match extent {
         // The other URLs need nothing from the user.
         FailureExtent::OneUrl if failure.setup().is_some() => Class::NotSent,
-        // Another URL may have the model.
-        FailureExtent::OneUrl if failure.model_unknown => Class::NoCapacity,
+        // Another URL may have the model, or accept the key.
+        FailureExtent::OneUrl if failure.model_unknown || failure.class() == Class::JobFatal => Class::NoCapacity,
         _ => failure.class(),
     }
 }
@@ -290,12 +292,19 @@ mod tests {
         let setup = failure(Fault::Setup(Setup::NotTls));
         let unknown = Failure { model_unknown: true, ..failure(Fault::NotFound) };
         let one = TryFacts { extent: FailureExtent::OneUrl, chance: 0.0, ..FACTS };
-        for (failure, class) in [(setup, Class::NotSent), (unknown, Class::NoCapacity)] {
+        let refused = Failure { status: Some(403), ..failure(Fault::Auth) };
+        let unpaid = Failure { status: Some(402), ..failure(Fault::Payment) };
+        for (failure, class) in [
+            (setup, Class::NotSent),
+            (unknown, Class::NoCapacity),
+            (refused, Class::NoCapacity),
+            (unpaid, Class::NoCapacity),
+        ] {
             assert_eq!(class_of(&failure, FailureExtent::OneUrl), class);
             assert_eq!(class_of(&failure, FailureExtent::Service), failure.class());
             let decided = |facts| decide(&failure, &NO_HEADERS, &Tries::default(), &facts);
             assert_eq!(decided(one), Decision::Resend(Duration::ZERO), "{failure:?}");
-            assert!(matches!(decided(FACTS), Decision::Fail | Decision::StopRun(Stopped::Setup(_))), "{failure:?}");
+            assert!(matches!(decided(FACTS), Decision::Fail | Decision::StopRun(_)), "{failure:?}");
         }
     }
 

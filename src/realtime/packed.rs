@@ -10,6 +10,7 @@ use super::attempt::{FailedTry, GoodAnswer, Tried};
 use super::decision::{Decision, Tries};
 use super::engine::Engine;
 use super::row::RowTask;
+use super::upstreams::FailedUrls;
 use crate::api::error::{Failure, Fault};
 use crate::completion::{UnpackedAnswer, unpacked};
 use crate::outcome::{ErrorCode, Outcome, Usage};
@@ -187,6 +188,7 @@ impl RowTask {
         let TaskRows::Pack(rows, _) = &self.rows else { return };
         self.body = rows.body().into();
         self.about = rows.rows().iter().map(|row| row.request.about(None)).sum();
+        self.failed_urls = FailedUrls::default();
     }
 
     /// The outcomes of the rows of the request. They share its attempts, its failure, and in proportion its tokens.

@@ -10,6 +10,7 @@ use super::decision::Tries;
 use super::engine::Engine;
 use super::gate::Passage;
 use super::packed::{LaterHalf, TaskRequest, TaskRows};
+use super::upstreams::FailedUrls;
 use super::wallet::Unaffordable;
 use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
@@ -39,8 +40,8 @@ pub(super) struct RowTask {
     pub(super) in_flight: usize,
     /// The key of its beginning, if rows with an equal one are to go to the same base URL.
     pub(super) affinity: Option<u64>,
-    /// The base URL where the last try failed.
-    pub(super) failed_at: Option<usize>,
+    /// The base URLs where tries have failed.
+    pub(super) failed_urls: FailedUrls,
     /// Times that the row was sent once more because its answer broke a rule.
     pub(super) rechecks: u32,
 }
@@ -89,7 +90,7 @@ impl RowTask {
             about: about + outcome.reserve.completion / 2,
             rows,
             affinity,
-            failed_at: None,
+            failed_urls: FailedUrls::default(),
             tries: Tries::default(),
             outcome,
             later: Vec::new(),
@@ -224,11 +225,12 @@ impl RowTask {
         self.engine.health.borrow().unserved(&self.outcome.model).cloned()
     }
 
-    /// The rest of the long wait that the service has asked for this row's model.
+    /// The rest of the wait for this row's model: the service has asked for a long one, or no base URL serves it at the moment.
     fn held(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let until = self.engine.health.borrow().held_until(&self.outcome.model, now)?;
-        Some(until.saturating_duration_since(now))
+        let (now, model) = (Instant::now(), &self.outcome.model);
+        let until = self.engine.health.borrow().held_until(model, now);
+        let asked = until.map(|until| until.saturating_duration_since(now));
+        asked.max(self.engine.upstreams.wait(now, model))
     }
 
     /// Returns true if the service may answer this row now, as far as the run has learned.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Canned, Fault, FaultServer, Home, Server, answered, prompts, until};
+use crate::support::{Canned, Fault, FaultServer, Home, Server, answered, codes, prompts, until};
 
 /// A server that takes a while for each answer, and works on many at once.
 fn slow(time: Duration) -> FaultServer {
@@ -249,4 +249,96 @@ fn streams_of_a_server_that_dies_go_to_the_others() {
     let urls = by_url(&home.json("sum.json"));
     assert!(urls[&lives.url].0 >= 34, "{urls:?}");
     assert!(home.json("sum.json")["first_token_ms"]["p50"].is_u64(), "streams were asked for");
+}
+
+/// A server that answers with this status for this reason, except for some prompts.
+fn refusing(status: u16, refused: fn(&str) -> bool) -> FaultServer {
+    FaultServer::start(move |asked| {
+        if refused(asked.prompt) {
+            return Fault::Instead(Canned::status(status));
+        }
+        std::thread::sleep(Duration::from_millis(25));
+        Fault::None
+    })
+}
+
+#[test]
+fn rows_of_a_server_that_refuses_the_key_or_wants_payment_go_to_the_others() {
+    for status in [401, 402, 403] {
+        let refuses = always(status);
+        let serves = slow(Duration::from_millis(25));
+        let home = home_with(&[&refuses.url, &serves.url], NO_KEY);
+        home.write("in.jsonl", prompts(1..=80));
+        let out = home.llbatch(&run_args(&["--concurrency", "4"])).code(0);
+        answered(&home.read("out.jsonl"), 1..=80);
+        // Three that leave it out, those in flight meanwhile, and a probe after 1, 2, 4 … s.
+        let asked = refuses.counts().requests;
+        assert!((3..=20).contains(&asked), "{status}: {asked} requests went to the server that refuses");
+        out.says(&[&format!("{} gets no rows", refuses.url), &format!("scripted {status}")]);
+    }
+}
+
+#[test]
+fn refusal_by_every_server_stops_the_run() {
+    for (status, exit) in [(401, 4), (402, 5), (403, 4)] {
+        let servers = [always(status), always(status)];
+        let home = home_with(&[&servers[0].url, &servers[1].url], NO_KEY);
+        home.write("in.jsonl", prompts(1..=80));
+        home.llbatch(&run_args(&["--concurrency", "4"])).code(exit);
+        let asked: u64 = servers.iter().map(|server| server.counts().requests).sum();
+        assert!((2..=30).contains(&asked), "{status}: {asked} requests");
+    }
+}
+
+#[test]
+fn row_that_every_server_refuses_fails_alone() {
+    let forbidden = |prompt: &str| matches!(prompt, "question 20" | "question 40");
+    let servers = [refusing(403, forbidden), refusing(403, forbidden)];
+    let home = home_with(&[&servers[0].url, &servers[1].url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=60));
+    let out = home.llbatch(&run_args(&["--concurrency", "4"])).code(3);
+    let failed: Vec<_> = codes(&home.read("out.jsonl")).into_iter().filter(|(_, code)| code != "ok").collect();
+    assert_eq!(failed, [("q20".to_owned(), "auth".to_owned()), ("q40".to_owned(), "auth".to_owned())]);
+    let refused: u64 = servers.iter().map(|server| server.counts().faults["instead=403"]).sum();
+    assert_eq!(refused, 4, "each of the two rows was sent to each server once");
+    assert!(!out.stderr.contains("gets no rows"), "{}", out.stderr);
+}
+
+#[test]
+fn web_pages_of_one_server_stop_no_run_that_another_answers() {
+    let page = || FaultServer::start(|_| Fault::Instead(Canned::page()));
+    let (pages, serves) = (page(), slow(Duration::from_millis(300)));
+    let home = home_with(&[&pages.url, &serves.url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=12));
+    // One after the other, while the first answer of the other server is still to come.
+    home.llbatch(&run_args(&["--concurrency", "2"])).code(0);
+    answered(&home.read("out.jsonl"), 1..=12);
+    assert!((3..=12).contains(&pages.counts().requests), "{} pages", pages.counts().requests);
+    let other = page();
+    configure(&home, &[&pages.url, &other.url], NO_KEY);
+    let out = home.llbatch(&run_args(&["--concurrency", "4", "--fresh"])).code(76);
+    out.says(&["a web page answers instead of the API"]);
+}
+
+#[test]
+fn dead_server_and_one_without_the_model_do_not_stop_rows_of_other_models() {
+    let dead = FaultServer::start(|asked| match asked.number {
+        1 => Fault::Away(Duration::from_secs(3)),
+        _ => Fault::None,
+    });
+    let serves = FaultServer::start(|asked| {
+        std::thread::sleep(Duration::from_millis(20));
+        let lacks = asked.prompt.starts_with("rare");
+        if lacks { Fault::Instead(Canned::status(404)) } else { Fault::None }
+    });
+    let home = home_with(&[&dead.url, &serves.url], NO_KEY);
+    let row = |n: u32| match n % 10 {
+        0 => serde_json::json!({"id": format!("q{n}"), "prompt": format!("rare {n}"), "model": "rare"}),
+        _ => serde_json::json!({"id": format!("q{n}"), "prompt": format!("question {n}"), "model": "common"}),
+    };
+    home.write("in.jsonl", (1..=200).map(|n| row(n).to_string() + "\n").collect::<String>());
+    let out = home.llbatch(&run_args(&["--concurrency", "4", "-v"])).code(0);
+    assert!(codes(&home.read("out.jsonl")).iter().all(|(_, code)| code == "ok"));
+    assert!(!out.stderr.contains("service is unreachable"), "{}", out.stderr);
+    assert!(by_url(&home.json("sum.json"))[&dead.url].0 >= 20, "rows of the rare model came back to it");
 }

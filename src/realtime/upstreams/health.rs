@@ -68,6 +68,13 @@ impl UrlHealth {
         }
     }
 
+    /// Leaves the URL out for its first pause, unless it is left out already.
+    pub(super) fn leave_out_if_well(&mut self, now: Instant) {
+        if self.is_well() {
+            self.leave_out(now, Duration::ZERO);
+        }
+    }
+
     /// Leaves the URL out for its next pause, and for no less than `least`.
     pub(super) fn leave_out(&mut self, now: Instant, least: Duration) {
         let pause = self.left_out.as_ref().map_or(FIRST_PAUSE, |out| (out.pause * 2).min(LONGEST_PAUSE));

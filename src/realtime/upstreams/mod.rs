@@ -19,9 +19,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balancer::{Balancer, Chosen, UrlWish};
+use balancer::{Balancer, Chosen, Refusal, UrlWish};
 
-use crate::api::error::{Class, Failure};
+use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, RowAddress};
 
 /// A base URL of the service.
@@ -72,6 +72,22 @@ pub(super) struct Site {
     last_failure: RefCell<Arc<str>>,
 }
 
+/// The base URLs where tries of one row have failed.
+#[derive(Debug, Default)]
+pub(super) struct FailedUrls {
+    /// The URL of the last try.
+    last: Option<usize>,
+    /// The URLs that have refused the row for the key or for money.
+    refused_by: Vec<usize>,
+}
+
+impl FailedUrls {
+    /// Records that the last try was answered.
+    pub(super) const fn answered(&mut self) {
+        self.last = None;
+    }
+}
+
 /// A request at one base URL, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Visit<'a> {
@@ -104,14 +120,20 @@ impl Upstreams {
         if self.affinity { affinity::key_of(body) } else { None }
     }
 
-    /// Sends a request for this model to one of the URLs, if possible not to that where it has just failed.
-    pub(super) fn visit(&self, now: Instant, model: &Arc<str>, key: Option<u64>, avoid: Option<usize>) -> Visit<'_> {
+    /// Sends a request for this model to one of the URLs, if possible to none of those where it has failed.
+    pub(super) fn visit(&self, now: Instant, model: &Arc<str>, key: Option<u64>, failed: &FailedUrls) -> Visit<'_> {
         let chosen = if self.are_several() {
-            self.balancer.borrow_mut().take(now, UrlWish { model, key, avoid })
+            let wish = UrlWish { model, key, avoid: failed.last, refused_by: &failed.refused_by };
+            self.balancer.borrow_mut().take(now, wish)
         } else {
             Chosen { url: 0, probe: false }
         };
         Visit { upstreams: self, chosen, model: Arc::clone(model) }
+    }
+
+    /// The wait of rows of this model until a URL is to be tried again, while only rows of other models are served.
+    pub(super) fn wait(&self, now: Instant, model: &str) -> Option<Duration> {
+        if self.are_several() { self.balancer.borrow().wait(now, model) } else { None }
     }
 
     /// The number of URLs that get rows. While none does, it is 1: the breaker of the run lets single requests through.
@@ -140,11 +162,6 @@ impl Visit<'_> {
         &self.upstreams.sites[self.chosen.url]
     }
 
-    /// The place of the URL in the list.
-    pub(super) const fn url(&self) -> usize {
-        self.chosen.url
-    }
-
     /// Learns that the URL has answered.
     pub(super) fn reached(&self) {
         if self.upstreams.are_several() {
@@ -152,40 +169,66 @@ impl Visit<'_> {
         }
     }
 
-    /// Learns of a failure. `wait` is what the server asks for.
-    pub(super) fn failed(&self, now: Instant, failure: &Failure, wait: Option<Duration>) -> FailureExtent {
-        if self.upstreams.are_several() && self.is_own(now, failure, wait.unwrap_or_default()) {
-            FailureExtent::OneUrl
-        } else {
-            FailureExtent::Service
+    /// Returns true if another URL gets rows of this model.
+    pub(super) fn others_serve(&self) -> bool {
+        self.upstreams.are_several() && self.upstreams.balancer.borrow().others_serve(self.chosen, &self.model)
+    }
+
+    /// Learns of a failure of a row, given the URLs where earlier tries have failed. `wait` is what the server asks for.
+    pub(super) fn failed(
+        &self,
+        now: Instant,
+        failure: &Failure,
+        wait: Option<Duration>,
+        earlier: &mut FailedUrls,
+    ) -> FailureExtent {
+        if !self.upstreams.are_several() {
+            return FailureExtent::Service;
         }
+        let is_own = self.is_own(now, failure, wait.unwrap_or_default(), &earlier.refused_by);
+        earlier.last = Some(self.chosen.url);
+        if is_refusal(failure) && !earlier.refused_by.contains(&self.chosen.url) {
+            earlier.refused_by.push(self.chosen.url);
+        }
+        if is_own { FailureExtent::OneUrl } else { FailureExtent::Service }
     }
 
     /// Records a failure of one URL of several. Returns true if it is its own, and others take its rows.
-    fn is_own(&self, now: Instant, failure: &Failure, wait: Duration) -> bool {
+    fn is_own(&self, now: Instant, failure: &Failure, wait: Duration, refused_by: &[usize]) -> bool {
         let class = failure.class();
         // A server that fails at once has the fewest requests in flight, and would get nearly every row.
         let faulty = matches!(class, Class::NotSent | Class::Ambiguous) || failure.setup().is_some();
         let full = class == Class::NoCapacity;
-        if faulty || full || failure.model_unknown {
+        let refusal = match failure.fault {
+            _ if failure.model_unknown => Some(Refusal::Model),
+            Fault::Auth if failure.status == Some(401) => Some(Refusal::Key),
+            _ if is_refusal(failure) => Some(Refusal::Row(refused_by)),
+            _ => None,
+        };
+        if faulty || full || refusal.is_some() {
             *self.site().last_failure.borrow_mut() = failure.message.as_str().into();
         }
         let mut balancer = self.upstreams.balancer.borrow_mut();
         if full {
             return balancer.is_full(now, self.chosen, &self.model, wait);
         }
-        if failure.model_unknown {
-            return balancer.lacks(now, self.chosen, &self.model);
+        if let Some(refusal) = refusal {
+            return balancer.refused(now, self.chosen, &self.model, refusal);
         }
         if faulty {
-            balancer.failed(now, self.chosen);
+            balancer.failed(now, self.chosen, &self.model);
             // Requests that may have been billed count against the run's own allowance until the URL is left out.
             let alone = class != Class::Ambiguous || !balancer.is_well(self.chosen.url);
-            return alone && balancer.serves(&self.model);
+            return alone && balancer.well() > 0;
         }
         balancer.reached(self.chosen, &self.model);
         false
     }
+}
+
+/// Returns true for a refusal of the key or of payment.
+const fn is_refusal(failure: &Failure) -> bool {
+    matches!(failure.fault, Fault::Auth | Fault::Payment)
 }
 
 impl Drop for Visit<'_> {
