@@ -11,7 +11,7 @@ use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;
 use super::remote::Remote;
 use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};
-use super::spec::spec_of;
+use super::spec::{Spec, spec_of};
 use crate::check::problems::{self, Action};
 use crate::check::repeats::Repeats;
 use crate::check::{Checked, first_look, refuse_headers, say_doubts};
@@ -19,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::money::Accounts;
 use crate::price::Nanos;
 use crate::realtime::SpeedOptions;
-use crate::request::RequestBuilder;
+use crate::request::{Params, RequestBuilder};
 use crate::row_set::RowSet;
 use crate::rules::AnswerRules;
-use crate::store::{JobDb, Transport};
+use crate::store::{Job, JobDb, Transport};
 use crate::text;
 use crate::ui::Progress;
 
@@ -108,8 +108,7 @@ impl RunStart {
             if !claimed.resumed && ask.reuse != Reuse::Nothing {
                 if claimed.take_same_content(ask, &requests.key(), workspace)? {
                     if claimed.job.transport == Transport::Batch {
-                        let spec = spec_of(&claimed.job)?.judged_like(&source.spec.params);
-                        source = RunSource::of_job(claimed.job.clone(), spec, &ask.job, remote, workspace)?;
+                        source = source_of_batches(ask, &claimed.job, &source.spec.params, remote, workspace)?;
                         builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
                     }
                     let rows = JobRows { inputs: &source.inputs, builder: &builder };
@@ -230,11 +229,31 @@ impl EarlierOutcomes {
 /// Opens the input, and records how the command works on it.
 fn open_source(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>) -> Result<RunSource> {
     let mut source = RunSource::open(&ask.job, remote, workspace)?;
-    let SpeedOptions { auto, concurrency, .. } = ask.speed;
-    source.spec.dedupe |= ask.job.once.dedupe;
-    source.spec.tags.extend(ask.job.tags.clone());
-    source.spec.reuses |= ask.job.once.earlier.is_some();
-    source.spec.answers = ask.job.once.answers.clone().or(source.spec.answers);
-    source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
+    apply_flags(&mut source.spec, ask);
     Ok(source)
+}
+
+/// Opens the input of a batch job whose requests are those of the command, and whose answers must pass its rules.
+fn source_of_batches(
+    ask: &RunAsk,
+    job: &Job,
+    rules: &Params,
+    remote: Remote<'_>,
+    workspace: Workspace<'_>,
+) -> Result<RunSource> {
+    let mut spec = spec_of(job)?.judged_like(rules);
+    apply_flags(&mut spec, ask);
+    RunSource::of_job(job.clone(), spec, &ask.job, remote, workspace)
+}
+
+/// Records the flags of the command that are no part of its requests.
+fn apply_flags(spec: &mut Spec, ask: &RunAsk) {
+    let SpeedOptions { auto, concurrency, .. } = ask.speed;
+    spec.dedupe |= ask.job.once.dedupe;
+    spec.tags.extend(ask.job.tags.clone());
+    spec.reuses |= ask.job.once.earlier.is_some();
+    if let Some(answers) = &ask.job.once.answers {
+        spec.answers = Some(answers.clone());
+    }
+    spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
 }
