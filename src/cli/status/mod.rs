@@ -209,6 +209,8 @@ impl NamedJobs {
         }
         for name in &args.jobs {
             match find_local(name, store, ledger) {
+                // A job may be named by its id, its name and `last` at once.
+                Ok(job) if named.jobs.iter().any(|seen| seen.id == job.id) => {}
                 Ok(job) => named.jobs.push(job),
                 Err(error) if error.exit == Exit::Usage && looks_remote(name) && !args.offline => {
                     named.foreign.push(ForeignBatch { id: name.clone(), error });

@@ -100,6 +100,22 @@ fn interrupted_run_has_its_exit_code_in_the_figures() {
 }
 
 #[test]
+fn job_that_is_named_twice_is_shown_once() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--name", "night"]).code(0);
+    let job = id(&home);
+    let names = ["status", &job, "night", "last", &job[..6]];
+    let shown = home.llbatch(&[&names[..], &["--format", "prom"]].concat()).code(0).stdout;
+    let series: Vec<&str> = shown.lines().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect();
+    assert_eq!(series.iter().collect::<std::collections::BTreeSet<_>>().len(), series.len(), "{shown}");
+    let document = home.llbatch(&[&names[..], &["--json"]].concat()).code(0).stdout;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["jobs"].as_array().map(Vec::len), Some(1), "{document}");
+}
+
+#[test]
 fn batch_commands_keep_the_figures_of_their_jobs() {
     let home = Home::new();
     let server = Server::quick(&[]);
