@@ -1,12 +1,13 @@
 //! A file or object that is either the old one or the complete new one, even if llbatch is killed.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Permissions};
+use std::fs::{DirEntry, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
@@ -21,6 +22,8 @@ pub use links::same_file;
 const BUFFER: usize = 64 * 1024;
 /// Bytes of the name that go into the temporary one; the rest of the 255 that file systems allow is for llbatch's part.
 const MAX_STEM: usize = 200;
+/// Stands between the name and the random part of a temporary one.
+const MARK: &[u8] = b".llbatch-";
 const SUFFIX: &[u8] = b".tmp";
 /// Ends the name of the file or object of a stopped command.
 const PARTIAL: &str = ".partial";
@@ -265,22 +268,38 @@ pub fn remove_stale(path: &Path) -> usize {
     }
     let Ok(target) = follow_links(path) else { return 0 };
     let Some((dir, name)) = split(&target) else { return 0 };
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let prefix = prefix(name);
-    let stale = |entry: &std::fs::DirEntry| {
+    temporary_files(dir, |name| name == prefix.as_bytes()).filter_map(|entry| remove_unlocked(&entry.path())).count()
+}
+
+/// Deletes temporary files of any name that killed processes left in `dir`, and returns their number. Locks do not reach
+/// every machine that writes there, so that only files are deleted that nobody has written to for this `age`.
+pub fn remove_abandoned(dir: &Path, age: Duration) -> usize {
+    let is_old = |entry: &DirEntry| {
+        let written = entry.metadata().and_then(|file| file.modified());
+        written.is_ok_and(|written| written.elapsed().is_ok_and(|since| since >= age))
+    };
+    let is_own = |name: &[u8]| name.starts_with(b".") && name.ends_with(MARK);
+    temporary_files(dir, is_own).filter(is_old).filter_map(|entry| remove_unlocked(&entry.path())).count()
+}
+
+/// The temporary files in `dir` whose name up to the random part is wanted.
+fn temporary_files(dir: &Path, wanted: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = DirEntry> {
+    let is_temporary = move |entry: &DirEntry| {
         let name = entry.file_name();
-        let middle = name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_suffix(SUFFIX));
+        let Some(stem) = name.as_bytes().strip_suffix(SUFFIX) else { return false };
         // The random part is letters and digits: a longer name belongs to another file.
-        middle.is_some_and(|random| !random.is_empty() && random.iter().all(u8::is_ascii_alphanumeric))
-            && entry.file_type().is_ok_and(|kind| kind.is_file())
+        let random = stem.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        random > 0 && wanted(&stem[..stem.len() - random]) && entry.file_type().is_ok_and(|kind| kind.is_file())
     };
-    let remove = |entry: std::fs::DirEntry| {
-        let file = File::open(entry.path()).ok()?;
-        // Deleted under the lock: a writer that has just made it and waits for the lock sees that it is gone.
-        file.try_lock().ok()?;
-        std::fs::remove_file(entry.path()).ok()
-    };
-    entries.flatten().filter(stale).filter_map(remove).count()
+    std::fs::read_dir(dir).into_iter().flatten().flatten().filter(is_temporary)
+}
+
+fn remove_unlocked(path: &Path) -> Option<()> {
+    let file = File::open(path).ok()?;
+    // Deleted under the lock: a writer that has just made it and waits for the lock sees that it is gone.
+    file.try_lock().ok()?;
+    std::fs::remove_file(path).ok()
 }
 
 /// Makes a temporary file in `dir`, locked until it is closed.
@@ -313,7 +332,7 @@ fn prefix(name: &OsStr) -> OsString {
     let stem = name.as_bytes();
     let mut prefix = b".".to_vec();
     prefix.extend_from_slice(&stem[..stem.len().min(MAX_STEM)]);
-    prefix.extend_from_slice(b".llbatch-");
+    prefix.extend_from_slice(MARK);
     OsString::from_vec(prefix)
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::dir::ENDING;
 use super::part::OpenPart;
 use super::{AnswersDir, JobMark};
+use crate::atomic_file::remove_abandoned;
 use crate::error::{Error, Exit, Result};
 use crate::machine::ProcessName;
 use crate::outcome::Outcome;
@@ -21,6 +22,9 @@ const ANSWERS: u64 = 1_000;
 const BYTES: usize = 8 << 20;
 /// Bytes of a part that grows while the one before it is written, from which on the job waits for the storage.
 const MOST_BYTES: usize = 64 << 20;
+
+/// A part that nobody has written to for so long was left by a process that was killed.
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// Seals the answers of one job.
 #[derive(Debug)]
@@ -39,7 +43,9 @@ impl Sealer {
     /// 74 if nothing can be written there.
     pub fn new(dir: &AnswersDir, of: JobMark) -> Result<Self> {
         let writer = ProcessName::own().to_string();
-        let names = PartNames { dir: dir.make_for(&of)?, stem: format!("{writer}-{:016x}", fastrand::u64(..)) };
+        let dir = dir.make_for(&of)?;
+        remove_abandoned(&dir, ABANDONED);
+        let names = PartNames { dir, stem: format!("{writer}-{:016x}", fastrand::u64(..)) };
         let (full, parts) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("sealer".to_owned())
@@ -156,6 +162,29 @@ mod tests {
         rows.sort_unstable();
         assert_eq!(rows, [1..=2_500, 10_001..=12_500, 20_001..=22_500].into_iter().flatten().collect::<Vec<u64>>());
         assert!(parts.len() >= 6, "{}", parts.len());
+    }
+
+    #[test]
+    fn half_parts_of_killed_tasks_are_removed_after_a_day() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = AnswersDir::create(temp.path()).unwrap();
+        let of = JobMark { service: "s".to_owned(), shard: None, content: "b1".to_owned() };
+        let parts = dir.make_for(&of).unwrap();
+        let file = |name: &str, hours: u64| {
+            let path = parts.join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_hours(hours)).unwrap();
+            (path, file)
+        };
+        let old = file(".host-1-boot-00-000000.part.jsonl.llbatch-aB3xY9.tmp", 25);
+        let young = file(".host-1-boot-00-000001.part.jsonl.llbatch-aB3xY9.tmp", 23);
+        let locked = file(".host-2-boot-00-000000.part.jsonl.llbatch-aB3xY9.tmp", 25);
+        locked.1.lock().unwrap();
+        let part = file("host-1-boot-00-000000.part.jsonl", 25);
+        let foreign = file(".notes.tmp", 25);
+        Sealer::new(&dir, of).unwrap().finish().unwrap();
+        let left = [&old, &young, &locked, &part, &foreign].map(|(path, _)| path.exists());
+        assert_eq!(left, [false, true, true, true, true]);
     }
 
     #[test]
