@@ -9,7 +9,7 @@ use super::identity::canonical_service;
 use super::run_start::{EarlierOutcomes, RunStart};
 use crate::context::Ctx;
 use crate::error::Result;
-use crate::outcome::{Follower, Outcome};
+use crate::outcome::{Fingerprint, Follower, Outcome};
 use crate::request::RequestKey;
 use crate::row_set::RowSet;
 use crate::rules::AnswerRules;
@@ -25,8 +25,8 @@ const PAGE: u32 = 1024;
 pub(super) struct SharedAnswers {
     dir: AnswersDir,
     of: JobMark,
-    /// Another job of this state directory has the same requests, and has recorded what its answers cost.
-    recorded: bool,
+    /// The jobs of this state directory with the same requests. They have recorded what their answers cost.
+    others: Vec<JobDb>,
 }
 
 /// Seals the answers of a run.
@@ -73,9 +73,10 @@ impl RunSealer {
     }
 }
 
-/// Returns true for an answer that other tasks may take.
+/// Returns true for an answer that other tasks may take: of the row itself, or taken from another job. A task that has the
+/// answer of an earlier row has also those of the rows that repeat it.
 const fn is_kept(outcome: &Outcome) -> bool {
-    outcome.ok() && !outcome.is_reused()
+    outcome.ok() && matches!(outcome.leader, None | Some(0))
 }
 
 impl SharedAnswers {
@@ -89,13 +90,16 @@ impl SharedAnswers {
         // A job in batches is found by its content.
         let content = spec.content.clone().unwrap_or_else(|| start.claimed.job.key.clone());
         let own = &start.claimed.job.id;
-        let recorded = workspace.ledger.of_content(&content)?.iter().any(|job| job.id != *own && job.succeeded > 0);
+        let others =
+            workspace.ledger.of_content(&content)?.into_iter().filter(|job| job.id != *own && job.succeeded > 0);
+        // One that cannot be read may have recorded nothing: rather too much cost than too little.
+        let others = others.filter_map(|job| workspace.store.open_job(&job.id).ok()).collect();
         let of = JobMark {
             service: canonical_service(&spec.identity()),
             shard: start.source.inputs.chosen().shard().map(|shard| shard.to_string()),
             content,
         };
-        Ok(Some(Self { dir: AnswersDir::create(path)?, of, recorded }))
+        Ok(Some(Self { dir: AnswersDir::create(path)?, of, others }))
     }
 
     /// Puts the answers of other tasks into the job's database, and begins to seal those that are missing in the directory.
@@ -143,6 +147,7 @@ impl SharedAnswers {
     }
 
     fn restore(&self, answers: Vec<SealedAnswer>, earlier: &mut EarlierOutcomes, start: &RunStart) -> Result<()> {
+        let recorded = self.recorded(&answers)?;
         let done = Arc::make_mut(&mut earlier.done);
         let mut taken = Vec::new();
         for SealedAnswer { outcome, .. } in answers {
@@ -151,12 +156,31 @@ impl SharedAnswers {
                 (1..=start.checked.rows).contains(&row) && !done.contains(row) && !earlier.awaited.contains(row);
             if wanted && passes(&outcome, &start.rules) {
                 done.insert(row);
-                taken.push(if self.recorded || outcome.batch.is_some() { at_no_cost(&outcome) } else { outcome });
+                let costs = !recorded.contains(row) && outcome.batch.is_none();
+                taken.push(if costs { outcome } else { at_no_cost(&outcome) });
             }
         }
         earlier.answered += taken.len() as u64;
         earlier.db.put_all(&taken)?;
         earlier.db.commit(false)
+    }
+
+    /// The rows among these whose answer another job of this state directory has, with its cost.
+    fn recorded(&self, answers: &[SealedAnswer]) -> Result<RowSet> {
+        let sealed: HashMap<u64, Fingerprint> =
+            answers.iter().map(|answer| (answer.outcome.row, answer.outcome.fingerprint)).collect();
+        let (first, last) = (sealed.keys().min().copied(), sealed.keys().max().copied());
+        let mut recorded = RowSet::default();
+        for db in &self.others {
+            let mut from = first;
+            while let Some(row) = from {
+                let page = db.answers(row, PAGE)?;
+                let same = page.iter().filter(|(row, fingerprint, _)| sealed.get(row) == Some(fingerprint));
+                same.for_each(|(row, ..)| _ = recorded.insert(*row));
+                from = page.last().map(|(row, ..)| row + 1).filter(|row| Some(*row) <= last);
+            }
+        }
+        Ok(recorded)
     }
 }
 

@@ -165,7 +165,7 @@ impl Spec {
 
     /// Returns whether rows may have the outcomes of other ones, so that tables have a column for it.
     pub const fn marks_reused(&self) -> bool {
-        self.dedupe || self.reuses
+        self.dedupe || self.reuses || self.answers.is_some()
     }
 
     /// Serializes the record for the index.

@@ -69,6 +69,9 @@ struct AnswerLine<'a> {
     /// It came from a batch, and cost the batch price.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     batch: bool,
+    /// It came from an earlier job, which has recorded what it cost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    reused: bool,
     #[serde(borrow)]
     body: &'a RawValue,
 }
@@ -147,7 +150,7 @@ impl OpenPart {
             batch,
             url: _,
             prices: _,
-            leader: _,
+            leader,
         } = outcome;
         let body = body.as_deref().filter(|body| error.is_none() && !body.contains('\n') && json::is_valid(body));
         let Some(body) = body.and_then(|body| serde_json::from_str::<&RawValue>(body).ok()) else { return Ok(()) };
@@ -167,6 +170,7 @@ impl OpenPart {
             latency_ms: *latency_ms,
             first_token_ms: *first_token_ms,
             batch: batch.is_some(),
+            reused: leader.is_some(),
             body,
         };
         push_line(&mut self.text, &line)?;
@@ -293,7 +297,7 @@ fn answer(line: &str, models: &mut Vec<Arc<str>>) -> Option<SealedAnswer> {
         batch: line.batch.then_some(0),
         url: 0,
         prices: 0,
-        leader: None,
+        leader: line.reused.then_some(0),
     };
     Some(SealedAnswer { outcome, key: key.unwrap_or(None), at: 0 })
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{Home, MODEL, Out, Server, answered, prompts, until};
+use crate::support::{Home, MODEL, Out, Server, answered, csv_rows, prompts, questions, until};
 
 /// Answers of a part that are sealed together.
 const PART: u64 = 1_000;
@@ -193,6 +193,80 @@ fn two_tasks_of_one_job_at_once_do_no_harm() {
     for out in ["a.jsonl", "b.jsonl", "out.jsonl"] {
         answered(&home.read(out), 1..=60);
     }
+}
+
+/// Money in a summary.
+fn usd(home: &Home) -> f64 {
+    home.json("s.json")["cost"]["usd"].as_f64().unwrap()
+}
+
+#[test]
+fn taken_answer_costs_nothing_only_if_this_machine_has_recorded_its_cost() {
+    let (home, server) = (Home::new(), Server::start(&["--latency", "30ms"]));
+    home.write("in.jsonl", prompts(1..=40));
+    let flags = on("a");
+    let task = home.spawn(&server, &flags.iter().map(String::as_str).chain(["--concurrency", "2"]).collect::<Vec<_>>());
+    until("some answers", || server.bill() >= 10);
+    task.signal("TERM");
+    task.wait().code(143);
+    let (own, cost) = (home.json("s.json")["rows"]["succeeded"].clone(), usd(&home));
+    run(&home, &server, "b", &[]).code(0);
+    let whole = usd(&home);
+    assert!(own.as_u64() < Some(40) && cost > 0.0 && cost < whole, "{own} rows cost {cost} of {whole}");
+    // A second job of the first machine has the rows that it had recorded before, and pays for those of the other.
+    let out = run(&home, &server, "a", &["--fresh"]).code(0).says(&["40 rows answered by other tasks"]);
+    assert!((usd(&home) - (whole - cost)).abs() < 1e-9, "{} of {whole}, {cost} before\n{}", usd(&home), out.stderr);
+    assert_eq!((&home.json("s.json")["rows"]["reused"], server.bill()), (&own, 40));
+    // A third one finds all of it recorded.
+    run(&home, &server, "a", &["--fresh"]).code(0);
+    assert_eq!((usd(&home), &home.json("s.json")["rows"]["reused"]), (0.0, &40.into()));
+}
+
+#[test]
+fn answers_of_earlier_jobs_are_shared_as_well_and_cost_no_task_anything() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    // An answer that is not cut off.
+    let rows = |range| prompts(range).replace("\"max_tokens\":16", "\"max_tokens\":900");
+    home.write("in.jsonl", rows(1..=3));
+    home.run(&server, &["in.jsonl", "-o", "early.jsonl", "--state-dir", "a"]).code(0);
+    home.write("in.jsonl", rows(1..=5));
+    run(&home, &server, "a", &["--reuse"]).code(0);
+    let (paid, cost) = (server.bill(), usd(&home));
+    assert_eq!((paid, parts(&home).iter().map(|part| answers(part)).sum::<u64>()), (5, 5));
+    run(&home, &server, "b", &[]).code(0).says(&["5 rows answered by other tasks", "0 to go"]);
+    assert_eq!((server.bill(), usd(&home), &home.json("s.json")["rows"]["reused"]), (5, cost, &3.into()));
+    answered(&home.read("out.jsonl"), 1..=5);
+}
+
+#[test]
+fn table_of_a_job_with_shared_answers_tells_which_rows_cost_nothing() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", questions(1..=3));
+    let args = ["in.jsonl", "-o", "out.csv", "--answers", "shared", "-m", MODEL];
+    for (more, reused) in [("--resume", "false"), ("--fresh", "true")] {
+        home.run(&server, &[&args[..], &[more]].concat()).code(0);
+        let (header, rows) = csv_rows(&home.read("out.csv"), b',');
+        assert_eq!(header.last().map(String::as_str), Some("reused"));
+        assert!(rows.iter().all(|row| row.last().map(String::as_str) == Some(reused)), "{rows:?}");
+    }
+    assert_eq!(server.bill(), 3);
+}
+
+#[test]
+fn run_that_goes_on_with_a_batch_job_keeps_its_own_flags() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("in.jsonl", prompts(1..=4).replace("question 2", "[[sandbox:status=400]]"));
+    home.at(&server.url, &["submit", "in.jsonl", "--wait", "--poll", "50ms", "-o", "b.jsonl"]).code(3);
+    let flags = ["--resume", "--answers", "shared", "--tag", "team=ads", "--concurrency", "3"];
+    home.run(&server, &[&["in.jsonl", "-o", "out.jsonl"][..], &flags].concat()).code(3);
+    let status = home.llbatch(&["status", "--json", "--offline"]).code(0).stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let jobs = status["jobs"].as_array().unwrap();
+    assert_eq!((jobs.len(), &jobs[0]["transport"]), (1, &"batch".into()), "{status}");
+    assert_eq!(jobs[0]["tags"], serde_json::json!({"team": "ads"}));
+    assert_eq!(parts(&home).iter().map(|part| answers(part)).sum::<u64>(), 3);
+    let report = home.llbatch(&["report", "last", "--json"]).code(0).stdout;
+    assert!(report.contains("\"concurrency\":\"3\"") || report.contains("\"concurrency\": \"3\""), "{report}");
 }
 
 #[test]

@@ -243,9 +243,8 @@ impl Balancer {
     /// Returns true if another URL may answer a row that this one refuses.
     fn may_be_taken_elsewhere(&self, chosen: Chosen, model: &str, cause: Refusal<'_>) -> bool {
         let refused_by = if let Refusal::Row(urls) = cause { urls } else { &[] };
-        let is_left = |(url, load): &(usize, &UrlLoad)| {
-            *url != chosen.url && !refused_by.contains(url) && !load.refuses(model)
-        };
+        let is_left =
+            |(url, load): &(usize, &UrlLoad)| *url != chosen.url && !refused_by.contains(url) && !load.refuses(model);
         let mut left = self.urls.iter().enumerate().filter(is_left).peekable();
         // A URL that answers others refuses the row for its content, so that the row need not wait for one that is away.
         let is_rows_own = matches!(cause, Refusal::Row(_)) && self.urls[chosen.url].is_accepting;

@@ -107,8 +107,7 @@ fn server_without_capacity_is_left_out_while_another_has_some() {
     let mut balancer = balancer();
     let at = |url| Chosen { url, probe: false };
     assert!(
-        balancer.is_full(now, at(0), "m", Duration::from_secs(9))
-            && balancer.is_full(now, at(1), "m", Duration::ZERO)
+        balancer.is_full(now, at(0), "m", Duration::from_secs(9)) && balancer.is_full(now, at(1), "m", Duration::ZERO)
     );
     assert!(!balancer.is_full(now, at(2), "m", Duration::ZERO), "the last one");
     assert_eq!((balancer.well(), balancer.is_well(2)), (1, true));
