@@ -128,7 +128,7 @@ impl RowTask {
     fn answered(&mut self, answer: GoodAnswer, timing: Timing) {
         let used = answer.usage.map(Usage::total);
         self.engine.gate.learn(|limiter| {
-            limiter.accepted(timing, &answer.limits, self.about, used);
+            limiter.accepted(timing, &answer.limits, self.charge, used);
             limiter.answered(timing, answer.usage.map_or(1, |usage| usage.completion));
             limiter.succeeded(self.tries.failures > 0, fastrand::f64());
         });
@@ -172,11 +172,11 @@ impl RowTask {
     /// Reports a failure to the limiter, and gathers the facts for the decision.
     fn learn(&self, failed: &FailedTry, timing: Timing, extent: FailureExtent) -> TryFacts {
         let (class, chance) = (class_of(&failed.failure, extent), fastrand::f64());
-        let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, 0, None);
+        let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, None, None);
         self.engine.gate.learn(|limiter| {
             // A request that was refused or never arrived counts against no limit of tokens.
             if !matches!(class, Class::Ambiguous | Class::Spent) {
-                limiter.give_back(self.about);
+                limiter.give_back(self.charge);
             }
             match class {
                 Class::NotSent | Class::Ambiguous => {

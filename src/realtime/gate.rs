@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::claims::Claims;
 use super::limiter::Limiter;
+use super::quota::TokenCharge;
 use super::{Event, QueuedRow, SendOptions, Shared};
 
 /// The start of a run with no more rows than this would take most of its time, so it is hurried.
@@ -29,10 +30,10 @@ pub(super) struct Gate {
 }
 
 /// The end of a wait at the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Passage {
-    /// The request may leave.
-    Open,
+    /// The request may leave, and is charged so much.
+    Open(Option<TokenCharge>),
     /// The row must not be sent any more, or not yet. It has used nothing up.
     Unwanted,
     /// The run stops.
@@ -113,9 +114,9 @@ impl Gate {
         if let Ok(_turn) = self.turnstile.try_lock() {
             self.claim(turn);
             if self.shared.claimed.load(Ordering::Acquire) >= turn
-                && self.limiter.borrow_mut().take(Instant::now(), tokens).is_ok()
+                && let Ok(charge) = self.limiter.borrow_mut().take(Instant::now(), tokens)
             {
-                return Passage::Open;
+                return Passage::Open(charge);
             }
         }
         tokio::select! {
@@ -137,7 +138,10 @@ impl Gate {
                 return Passage::Unwanted;
             }
             let taken = self.limiter.borrow_mut().take(Instant::now(), tokens);
-            let Err(delay) = taken else { return Passage::Open };
+            let delay = match taken {
+                Ok(charge) => return Passage::Open(charge),
+                Err(delay) => delay,
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(delay.until.into()) => {}
                 () = self.changed.notified() => {}

@@ -6,7 +6,7 @@ use super::breaker::Breaker;
 use super::concurrency::{AnsweredRequest, Concurrency};
 use super::pace::{Pace, PaceWait};
 use super::peers::Advice;
-use super::quota::{RequestQuota, TokenQuota};
+use super::quota::{RequestQuota, TokenCharge, TokenQuota};
 use crate::api::error::Class;
 use crate::api::limits::{Limits, ParallelLimit};
 use crate::api::retry;
@@ -116,15 +116,15 @@ impl Limiter {
         self.concurrency.set_urls(now, urls)
     }
 
-    /// Takes a slot for a request of about `tokens` tokens.
+    /// Takes a slot for a request of about `tokens` tokens. Returns what they are charged, if tokens are limited.
     ///
     /// # Errors
     /// The delay. Ask again after it: the limits may have changed.
-    pub fn take(&mut self, now: Instant, tokens: u64) -> Result<(), Delay> {
+    pub fn take(&mut self, now: Instant, tokens: u64) -> Result<Option<TokenCharge>, Delay> {
         if self.breaker.is_open() {
             self.breaker.probe(now).map_err(|until| Delay { until, hold: Hold::Outage })?;
             self.enter();
-            return Ok(());
+            return Ok(None);
         }
         if self.in_flight >= self.concurrency.limit() {
             return Err(Delay::pace(now + FULL_CHECK));
@@ -139,11 +139,9 @@ impl Limiter {
         if let Some(quota) = &self.requests {
             quota.take(now).map_err(Delay::pace)?;
         }
-        if let Some(quota) = &mut self.tokens {
-            quota.spend(tokens);
-        }
+        let charge = self.tokens.as_mut().map(|quota| quota.spend(tokens));
         self.enter();
-        Ok(())
+        Ok(charge)
     }
 
     /// Counts a request as in flight. [`take`](Self::take) does so for those that it lets through.
@@ -162,7 +160,7 @@ impl Limiter {
     }
 
     /// Learns from an answer within the limits, good or bad. `used` are its tokens, if the service reported them.
-    pub fn accepted(&mut self, timing: Timing, limits: &Limits, reserved: u64, used: Option<u64>) {
+    pub fn accepted(&mut self, timing: Timing, limits: &Limits, charge: Option<TokenCharge>, used: Option<u64>) {
         let Timing { sent_at, now, .. } = timing;
         if limits.requests_per_second.is_some() {
             self.concurrency.announced();
@@ -172,16 +170,16 @@ impl Limiter {
         {
             self.tokens.get_or_insert_with(|| TokenQuota::new(now, rate)).set_rate(rate);
         }
-        if let (Some(quota), Some(used)) = (&mut self.tokens, used) {
-            quota.correct(reserved, used);
+        if let (Some(quota), Some(charge), Some(used)) = (&mut self.tokens, charge, used) {
+            quota.correct(charge, used);
         }
         self.pace.accepted(now, sent_at, limits);
     }
 
     /// Takes back the charge of a request that used no tokens.
-    pub(super) fn give_back(&mut self, reserved: u64) {
-        if let Some(quota) = &mut self.tokens {
-            quota.correct(reserved, 0);
+    pub(super) fn give_back(&mut self, charge: Option<TokenCharge>) {
+        if let (Some(quota), Some(charge)) = (&mut self.tokens, charge) {
+            quota.correct(charge, 0);
         }
     }
 
@@ -286,7 +284,7 @@ mod tests {
         let mut taken = 0;
         while now < start + Duration::from_secs_f64(seconds) {
             match limiter.take(now, tokens) {
-                Ok(()) => taken += 1,
+                Ok(_) => taken += 1,
                 Err(Delay { until, .. }) => now = until.max(now + Duration::from_micros(100)),
             }
         }
@@ -317,11 +315,17 @@ mod tests {
             let header = Limits { tokens_per_second: Some(rate), ..Limits::default() };
             let mut now = start;
             for _ in 0..3 {
-                while let Err(Delay { until, .. }) = limiter.take(now, reserved) {
-                    assert!(until > now && until <= start + Duration::from_hours(72), "{rate} {reserved} {used:?}");
-                    now = until;
-                }
-                limiter.accepted(Timing { sent_at: now, now, in_flight: 1 }, &header, reserved, used);
+                let charge = loop {
+                    match limiter.take(now, reserved) {
+                        Ok(charge) => break charge,
+                        Err(Delay { until, .. }) => {
+                            let bounded = until > now && until <= start + Duration::from_hours(72);
+                            assert!(bounded, "{rate} {reserved} {used:?}");
+                            now = until;
+                        }
+                    }
+                };
+                limiter.accepted(Timing { sent_at: now, now, in_flight: 1 }, &header, charge, used);
             }
         }
     }
@@ -344,7 +348,7 @@ mod tests {
             limiter.leave();
             assert_eq!(limiter.take(start, 1), Err(Delay::pace(start + FULL_CHECK)), "two are in flight");
             limiter.leave();
-            assert_eq!(limiter.take(start, 1), Ok(()), "the end of one makes room");
+            assert_eq!(limiter.take(start, 1), Ok(None), "the end of one makes room");
         }
     }
 

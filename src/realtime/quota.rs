@@ -74,6 +74,22 @@ impl RequestQuota {
     }
 }
 
+/// The charge for the tokens of one request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenCharge {
+    tokens: u64,
+    /// The price of a token when the request left: the time in which the limit let it through.
+    seconds: f64,
+}
+
+impl TokenCharge {
+    /// The time for these tokens at the price of the charge.
+    fn time_for(&self, tokens: u64) -> Duration {
+        let seconds = tokens.min(PACED_TOKENS) as f64 * self.seconds;
+        Duration::try_from_secs_f64(seconds).unwrap_or(LARGEST_DEBT).min(LARGEST_DEBT)
+    }
+}
+
 /// The user's `--tpm`, or a limit of tokens that the service announced.
 ///
 /// The cost of a request is known only afterwards, and may exceed any bucket. So requests are paid for after they left: the
@@ -138,21 +154,18 @@ impl TokenQuota {
     }
 
     /// Charges for a request of about `tokens` tokens.
-    pub(super) fn spend(&mut self, tokens: u64) {
-        self.owed = (self.owed + self.time_for(tokens)).min(LARGEST_DEBT);
+    pub(super) fn spend(&mut self, tokens: u64) -> TokenCharge {
+        let charge = TokenCharge { tokens, seconds: 1.0 / (self.rate * self.share) };
+        self.owed = (self.owed + charge.time_for(tokens)).min(LARGEST_DEBT);
+        charge
     }
 
-    /// Corrects the charge for a request: `reserved` tokens were charged, and `used` were used.
-    pub(super) fn correct(&mut self, reserved: u64, used: u64) {
-        let (charged, due) = (self.time_for(reserved), self.time_for(used));
+    /// Corrects the charge for a request once it is known that it used so many tokens. They cost what they did when it left:
+    /// the rate and the share may have changed since.
+    pub(super) fn correct(&mut self, charge: TokenCharge, used: u64) {
+        let (charged, due) = (charge.time_for(charge.tokens), charge.time_for(used));
         self.owed = (self.owed + due.saturating_sub(charged)).min(LARGEST_DEBT);
         self.refunded += charged.saturating_sub(due);
-    }
-
-    /// Returns the time in which the limit lets these tokens through.
-    fn time_for(&self, tokens: u64) -> Duration {
-        let seconds = tokens.min(PACED_TOKENS) as f64 / (self.rate * self.share);
-        Duration::try_from_secs_f64(seconds).unwrap_or(LARGEST_DEBT).min(LARGEST_DEBT)
     }
 }
 
@@ -164,11 +177,30 @@ mod tests {
     fn unused_tokens_come_back_and_used_ones_do_not() {
         let start = Instant::now();
         let mut quota = TokenQuota::new(start, 100.0);
-        quota.spend(1000);
-        quota.correct(1000, 150);
+        let charge = quota.spend(1000);
+        quota.correct(charge, 150);
         assert!(quota.check(start).is_ok());
-        quota.correct(0, 100);
+        let none = quota.spend(0);
+        quota.correct(none, 100);
         assert!(quota.check(start).is_err());
+    }
+
+    #[test]
+    fn change_of_the_share_changes_no_price_of_a_request_in_flight() {
+        let start = Instant::now();
+        for share in [0.1, 1.0, 10.0] {
+            let mut quota = TokenQuota::new(start, 100.0);
+            // Two seconds are in the bucket.
+            let charges = [quota.spend(1000), quota.spend(1000), quota.spend(1000)];
+            quota.set_share(share);
+            assert_eq!(quota.check(start), Err(start + Duration::from_secs(28)), "{share}");
+            quota.correct(charges[0], 0);
+            assert_eq!(quota.check(start), Err(start + Duration::from_secs(18)), "{share}");
+            quota.correct(charges[1], 500);
+            assert_eq!(quota.check(start), Err(start + Duration::from_secs(13)), "{share}");
+            quota.correct(charges[2], 1500);
+            assert_eq!(quota.check(start), Err(start + Duration::from_secs(18)), "{share}");
+        }
     }
 
     #[test]
@@ -186,8 +218,8 @@ mod tests {
     fn refunds_save_up_no_more_than_the_bucket_holds() {
         let start = Instant::now();
         let mut quota = TokenQuota::new(start, 100.0);
-        for _ in 0..10 {
-            quota.correct(1000, 0);
+        for charge in [0; 10].map(|_| quota.spend(1000)) {
+            quota.correct(charge, 0);
         }
         assert!(quota.check(start).is_ok());
         quota.spend(300);

@@ -10,6 +10,7 @@ use super::decision::Tries;
 use super::engine::Engine;
 use super::gate::Passage;
 use super::packed::{LaterHalf, TaskRequest, TaskRows};
+use super::quota::TokenCharge;
 use super::upstreams::FailedUrls;
 use super::wallet::Unaffordable;
 use super::{Event, Stopped};
@@ -32,6 +33,8 @@ pub(super) struct RowTask {
     pub(super) turn: u64,
     /// Tokens that the limiter sets aside for a try.
     pub(super) about: u64,
+    /// The charge for the tokens of the try that is under way.
+    pub(super) charge: Option<TokenCharge>,
     /// The row is sent out of its turn, to learn whether any row is answered.
     pub(super) probe: bool,
     /// The row is to ask once more whether the service refuses the key; all others wait for that.
@@ -96,6 +99,7 @@ impl RowTask {
             later: Vec::new(),
             is_to_be_halved: false,
             body: Bytes::from(body),
+            charge: None,
             probe,
             looking: false,
             in_flight: 1,
@@ -239,28 +243,30 @@ impl RowTask {
     }
 
     /// Waits until the request may leave and its maximum cost is set aside.
-    async fn admit(&self) -> RowAdmission {
-        let engine = &self.engine;
+    async fn admit(&mut self) -> RowAdmission {
+        let engine = Rc::clone(&self.engine);
         if self.looking {
             // All others wait for this one request, so it takes a slot if there is one, and leaves in any case.
-            engine.gate.learn(|limiter| {
-                if limiter.take(Instant::now(), self.about).is_err() {
+            self.charge = engine.gate.learn(|limiter| {
+                limiter.take(Instant::now(), self.about).unwrap_or_else(|_| {
                     limiter.enter();
-                }
+                    None
+                })
             });
         } else {
             match engine.gate.pass(self.turn, self.about, || self.is_wanted()).await {
-                Passage::Open => {}
+                Passage::Open(charge) => self.charge = charge,
                 Passage::Unwanted => return RowAdmission::Unwanted,
                 Passage::Stopping => return RowAdmission::Stopping,
             }
         }
-        let passed = Passed(Rc::clone(engine));
+        let passed = Passed(Rc::clone(&engine));
         // Only now: a row that waits for the limiter must not hold money that others could spend.
         match engine.wallet.reserve(&self.outcome.model, self.outcome.reserve).await {
             Ok(set_aside) if self.is_wanted() => RowAdmission::Admitted(set_aside, passed),
             Ok(set_aside) => {
-                engine.gate.learn(|limiter| limiter.give_back(self.about));
+                let charge = self.charge.take();
+                engine.gate.learn(|limiter| limiter.give_back(charge));
                 engine.wallet.release(set_aside, Nanos::ZERO);
                 RowAdmission::Unwanted
             }

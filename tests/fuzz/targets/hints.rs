@@ -111,7 +111,7 @@ fn pace(limits: &Limits, steps: &[u8]) {
     let mut now = Instant::now();
     let rates = RateOptions { open: steps.first().is_some_and(|step| step & 1 == 0), ..RateOptions::default() };
     let mut limiter = Limiter::new(now, rates);
-    let mut sent_at = now;
+    let (mut sent_at, mut charge) = (now, None);
     for step in steps.iter().take(64) {
         let much = 10_u64.checked_pow((step >> 3).into()).unwrap_or(u64::MAX);
         let chance = f64::from(step >> 3) / 31.0;
@@ -120,7 +120,11 @@ fn pace(limits: &Limits, steps: &[u8]) {
             1 => limiter.failed(now, CLASSES[usize::from(step >> 3) % 4]),
             2 | 3 => {
                 let (began, mut asked) = (now, 0);
-                while let Err(Delay { until, .. }) = limiter.take(now, much) {
+                charge = loop {
+                    let until = match limiter.take(now, much) {
+                        Ok(charge) => break charge,
+                        Err(Delay { until, .. }) => until,
+                    };
                     assert!(until > now && until <= began + DAY * 3, "a wait of {:?}", until - began);
                     now = until;
                     asked += 1;
@@ -129,11 +133,11 @@ fn pace(limits: &Limits, steps: &[u8]) {
                         limiter.succeeded(true, chance);
                         assert!(asked < 30, "no end of waiting");
                     }
-                }
+                };
                 sent_at = now;
             }
             4 => limiter.succeeded(step & 8 != 0, chance),
-            5 => limiter.accepted(Timing { sent_at, now, in_flight: 1 }, limits, 0, Some(much)),
+            5 => limiter.accepted(Timing { sent_at, now, in_flight: 1 }, limits, charge, Some(much)),
             6 => limiter.throttled(Timing { sent_at, now, in_flight: 1 }, Class::AboveRate, limits, chance),
             _ => limiter.throttled(Timing { sent_at, now, in_flight: 1 }, Class::NoCapacity, limits, chance),
         }
