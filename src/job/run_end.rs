@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::consumer::Consumed;
-use super::finish::{Ended, Finish, JobAccounts};
+use super::finish::{Ended, Finish, JobAccounts, Workspace};
+use super::metrics;
 use super::resume::JobRows;
 use super::tally::RowFolds;
 use super::verdict::Verdict;
@@ -32,12 +33,15 @@ pub(super) struct RunEnd<'a> {
 impl RunEnd<'_> {
     /// Writes the last rows of the results, records the job and sums up.
     pub fn finish(self, mut finish: Finish<'_>, consumed: Result<Consumed<'_>>, elapsed: Duration) -> Result<Ended> {
-        let store = finish.workspace.store;
+        let Workspace { ctx, store, .. } = finish.workspace;
         let mut reservation = None;
         let mut accounts = match consumed {
             Ok(Consumed { mut db, results, folds, reservation: reserved }) => {
                 reservation = reserved;
-                db.settle_aside()?;
+                if db.settle_aside()? && ctx.telling.wants_metrics() {
+                    // The figures so far lack the failures that stand again.
+                    metrics::show(&db, &finish.job, ctx)?;
+                }
                 // A stopped run without any answer must not replace earlier results.
                 let accounts = if finish.stop.is_none() || (finish.job.succeeded > 0 && !self.unwritable) {
                     self.write(&db, results, folds, &mut finish)?
@@ -51,7 +55,7 @@ impl RunEnd<'_> {
             Err(error) => {
                 finish.fail(&error);
                 let folded = store.open_job(&finish.job.id).and_then(|db| self.fold(&finish, &db));
-                let unknown = || Accounts::new(finish.workspace.ctx.settings.prices.clone(), finish.job.total);
+                let unknown = || Accounts::new(ctx.settings.prices.clone(), finish.job.total);
                 JobAccounts::paid(folded.unwrap_or_else(|_| unknown()))
             }
         };
@@ -64,7 +68,7 @@ impl RunEnd<'_> {
         accounts.accounts.totals.add_paid_earlier(self.discarded);
         // The run must still be recorded and its reservation released.
         if let Err(error) = added {
-            finish.workspace.ctx.ui.warn(&format!("the cost of requests in flight is not known: {error}"));
+            ctx.ui.warn(&format!("the cost of requests in flight is not known: {error}"));
         }
         let ended = finish.conclude(&accounts, elapsed);
         let at_risk = accounts.accounts.totals.at_risk() - accounts.in_batches - self.at_risk_before;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::outcome::{Outcome, Transport, Usage};
 use crate::price::{Nanos, Price, PriceBook};
 use crate::store::job::Retired;
-use crate::summary::{CacheCharge, Charge, DiscardedSpend, Totals};
+use crate::summary::{CacheCharge, Charge, DiscardedSpend, HttpCounts, Totals};
 
 /// Prices an outcome at the prices at which the work was done.
 pub fn charge(outcome: &Outcome, prices: &mut PriceBook) -> Charge {
@@ -62,6 +62,11 @@ impl<'a> RetiredCost<'a> {
         Self { retired, paid, list, uncertain, at_risk, cache }
     }
 
+    fn http(&self) -> HttpCounts {
+        let Retired { batch, count, attempts, refused, .. } = *self.retired;
+        if batch { HttpCounts::default() } else { HttpCounts::of(count.into(), attempts, refused) }
+    }
+
     /// Adds this cost to the totals of a job.
     pub fn add_to(&self, totals: &mut Totals) {
         totals.add_spent(&DiscardedSpend {
@@ -73,6 +78,7 @@ impl<'a> RetiredCost<'a> {
             uncertain: self.uncertain,
             cache: self.cache,
             batch: self.retired.batch,
+            http: self.http(),
         });
     }
 }

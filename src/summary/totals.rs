@@ -69,6 +69,8 @@ pub struct DiscardedSpend<'a> {
     pub cache: CacheCharge,
     /// The outcomes came from a batch.
     pub batch: bool,
+    /// The requests of these outcomes that were sent one by one.
+    pub http: HttpCounts,
 }
 
 /// The share of one transport.
@@ -227,7 +229,7 @@ impl Totals {
         }
         // An earlier run sent the requests of a resumed row.
         if !charge.resumed && outcome.batch.is_none() {
-            self.http.add(outcome);
+            self.http += HttpCounts::of(1, outcome.attempts.into(), outcome.refused.into());
         }
     }
 
@@ -247,7 +249,8 @@ impl Totals {
 
     /// Counts money spent on outcomes that no longer stand for a row.
     pub fn add_spent(&mut self, spent: &DiscardedSpend<'_>) {
-        let DiscardedSpend { model, usage, paid, list, at_risk, uncertain, cache, batch } = *spent;
+        let DiscardedSpend { model, usage, paid, list, at_risk, uncertain, cache, batch, http } = *spent;
+        self.http += http;
         let way = if batch { &mut self.batch } else { &mut self.realtime };
         way.usd.add(paid);
         self.usage += usage;
@@ -390,11 +393,17 @@ impl ErrorTotals {
     }
 }
 
+impl std::ops::AddAssign for HttpCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.retried += other.retried;
+        self.rate_limited += other.rate_limited;
+    }
+}
+
 impl HttpCounts {
-    fn add(&mut self, outcome: &Outcome) {
-        let (attempts, refused) = (u64::from(outcome.attempts), u64::from(outcome.refused));
-        self.sent += attempts;
-        self.rate_limited += refused;
-        self.retried += attempts.saturating_sub(1).saturating_sub(refused);
+    /// The counts of `attempts` requests of some `rows`, of which the service `refused` some for their rate.
+    pub const fn of(rows: u64, attempts: u64, refused: u64) -> Self {
+        Self { sent: attempts, rate_limited: refused, retried: attempts.saturating_sub(rows).saturating_sub(refused) }
     }
 }

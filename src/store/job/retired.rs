@@ -64,12 +64,13 @@ impl JobDb {
         Ok(gone as u64)
     }
 
-    /// Ends a retry: rows with a new outcome retire their old one, and the other rows get their old one back.
-    pub fn settle_aside(&mut self) -> Result<()> {
+    /// Ends a retry: rows with a new outcome retire their old one, and the other rows get their old one back. Returns false
+    /// if nothing was set aside.
+    pub fn settle_aside(&mut self) -> Result<bool> {
         let aside = "SELECT EXISTS (SELECT 1 FROM set_aside)";
         // Nothing is written without such rows, so the totals of a job that has ended stay.
         if !self.writing && !self.run(|db| db.query_row(aside, [], |row| row.get(0)))? {
-            return Ok(());
+            return Ok(false);
         }
         self.begin()?;
         self.run(|db| {
@@ -80,7 +81,8 @@ impl JobDb {
                  DELETE FROM set_aside;"
             ))
         })?;
-        self.commit(false)
+        self.commit(false)?;
+        Ok(true)
     }
 
     /// Retires the outcome of a row, if it has one. It is committed with the open group.

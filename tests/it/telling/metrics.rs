@@ -62,6 +62,7 @@ fn figures_at_the_end_are_those_of_the_summary() {
     let seen = samples(&home.read("night.prom"), &job);
     assert_eq!([&seen["rows{state=\"succeeded\"}"], &seen["rows{state=\"failed\"}"]], ["6", "0"], "{seen:#?}");
     assert_eq!([&seen["requests_total{outcome=\"answered\"}"], &seen["job_exit_code"]], ["6", "0"], "{seen:#?}");
+    assert_eq!(seen["requests_total{outcome=\"failed\"}"], "1", "a counter never falls: {seen:#?}");
 }
 
 #[test]
@@ -97,6 +98,29 @@ fn interrupted_run_has_its_exit_code_in_the_figures() {
     let seen = samples(&home.read("m.prom"), &id(&home));
     assert_eq!([&seen["job_exit_code"], &seen["in_flight"]], ["130", "0"]);
     assert_ne!(seen["rows{state=\"pending\"}"], "0", "{seen:#?}");
+}
+
+#[test]
+fn resumed_run_that_stops_early_leaves_the_figures_that_are_stored() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    let failing = prompts(1..=40).replace("\"question 3", "\"[[sandbox:status=400]] question 3");
+    home.write("in.jsonl", failing);
+    let args = ["in.jsonl", "-o", "out.jsonl", "--metrics", "m.prom", "--concurrency", "1"];
+    home.run(&server, &args).code(3);
+    let before = server.requests();
+    let run = home.spawn(&server, &[&args[..], &["--resume"]].concat());
+    until("a request", || server.requests() > before);
+    run.signal("INT");
+    run.wait().code(130);
+    assert!(server.requests() < before + 11, "all failed rows were sent");
+    let job = id(&home);
+    let (mut seen, mut stored) = (
+        samples(&home.read("m.prom"), &job),
+        samples(&home.llbatch(&["status", "--format", "prom"]).code(0).stdout, &job),
+    );
+    assert!([&mut seen, &mut stored].iter_mut().all(|set| set.remove("job_end_timestamp_seconds").is_some()));
+    assert_eq!(seen, stored);
 }
 
 #[test]
