@@ -110,7 +110,7 @@ impl ActiveRun<'_> {
         let read = self.ask.delivery.form.is_flat().then(Arc::<ReadBlocks>::default);
         let reader = read.as_ref().map(|read| RowReader::beside(rows.inputs, rows.builder, Some(Arc::clone(read))));
         let shared = Arc::new(Shared::default());
-        let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx.leave)?;
+        let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx)?;
         let started = Instant::now();
         let options = self.options(&earlier, funds.budget);
         let urls = self.upstreams(&mut earlier.db)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::realtime::Shared;
 
@@ -13,6 +14,8 @@ use crate::realtime::Shared;
 const SIGXFSZ: i32 = 25;
 /// Time for an orderly end after a second signal, before llbatch ends the process. The store survives that.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time to write the figures of `--metrics` after that.
+const LAST_FIGURES: Duration = Duration::from_millis(500);
 
 /// Watches for signals on a thread of its own for the life of the process. It works even while a write to a stopped
 /// reader hangs.
@@ -25,16 +28,12 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Starts watching. `say` is called with the number of the first signal, if the command still works. `leave` ends the
-    /// process.
+    /// Starts watching. `say` is called with the number of the first signal, if the command still works.
     ///
     /// # Errors
     /// 1 if a thread cannot be started.
-    pub fn watch(
-        shared: Arc<Shared>,
-        say: impl FnOnce(&Shared, i32) + Send + 'static,
-        leave: fn(Exit) -> !,
-    ) -> Result<Self> {
+    pub fn watch(shared: Arc<Shared>, say: impl FnOnce(&Shared, i32) + Send + 'static, ctx: &Ctx) -> Result<Self> {
+        let (telling, ui, leave) = (ctx.telling.clone(), ctx.ui.clone(), ctx.leave);
         let first = Arc::new(AtomicI32::new(0));
         let working = Arc::new(());
         let works = Arc::downgrade(&working);
@@ -71,7 +70,11 @@ impl Signals {
             seen_again.store(true, Ordering::Release);
             shared.abort.cancel();
             tokio::time::sleep(LAST_WORDS).await;
-            leave(Exit::of_signal(number));
+            let exit = Exit::of_signal(number);
+            // Those who watch the job learn of its end too, if the disk takes it in time.
+            let told = tokio::task::spawn_blocking(move || telling.finish(exit, &ui));
+            drop(tokio::time::timeout(LAST_FIGURES, told).await);
+            leave(exit);
         };
         std::thread::Builder::new()
             .name("signals".to_owned())

@@ -124,7 +124,7 @@ impl<'a> Session<'a> {
         let say = move |_: &Shared, signal| {
             ui.note(&format!("stopping after the request in progress; {}", signals::again(signal)));
         };
-        let signals = Signals::watch(shared, say, ctx.leave)?;
+        let signals = Signals::watch(shared, say, ctx)?;
         let progress = ctx.ui.progress(options.results);
         let dir = store.make_job_dir(&job.id)?;
         let mut db = store.open_job(&job.id)?;

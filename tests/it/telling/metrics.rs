@@ -1,6 +1,8 @@
 //! `--metrics`, and `status --format prom`.
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::{Home, MODEL, Server, answered, prompts, until};
 
@@ -121,6 +123,31 @@ fn resumed_run_that_stops_early_leaves_the_figures_that_are_stored() {
     );
     assert!([&mut seen, &mut stored].iter_mut().all(|set| set.remove("job_end_timestamp_seconds").is_some()));
     assert_eq!(seen, stored);
+}
+
+#[test]
+fn run_that_is_ended_by_a_second_signal_has_its_exit_code_in_the_figures() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    // More than a pipe holds, so that a reader that takes nothing holds up the end.
+    home.write("in.jsonl", prompts(1..=2000).replace("\"max_tokens\":16", "\"max_tokens\":400"));
+    let mut command = home.run_command(&server.url, &["in.jsonl", "--concurrency", "8", "--metrics", "m.prom"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    server.until_billed(30);
+    for pause in [300, 0] {
+        let kill = format!("kill -TERM {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(pause));
+    }
+    let mut ended = None;
+    until("it has gone", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(143));
+    let seen = samples(&home.read("m.prom"), &id(&home));
+    assert_eq!([&seen["job_exit_code"], &seen["in_flight"]], ["143", "0"]);
 }
 
 #[test]
