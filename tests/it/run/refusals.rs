@@ -1,9 +1,10 @@
 //! Refusals and odd answers of single rows among good ones.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use crate::support::{Home, Recorder, prompts, raw_codes};
+use crate::support::{Canned, Fault, FaultServer, Home, Recorder, prompts, raw_codes};
 
 /// Runs three rows one after the other; the second one gets this response. Returns the home and the requests that it took.
 fn second(status: &'static str, body: &'static str, code: i32) -> (Home, usize) {
@@ -256,4 +257,30 @@ fn neighbours_that_a_firewall_refuses_do_not_end_a_run() {
         assert_eq!(raw_codes(&home.read("out.jsonl")), expected);
         assert_eq!(service.requests().len(), 80);
     }
+}
+
+#[test]
+fn refusal_of_the_row_that_probes_an_outage_does_not_prolong_it_for_ever() {
+    let (away, refused) = (Mutex::new(None), AtomicI64::new(0));
+    let service = FaultServer::start(move |asked| {
+        let mut away = away.lock().unwrap();
+        if asked.number == 4 {
+            *away = Some(Instant::now());
+            return Fault::Away(Duration::from_secs(1));
+        }
+        // The first request after it is back.
+        let is_back = away.is_some_and(|at: Instant| at.elapsed() > Duration::from_millis(900));
+        if is_back && refused.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Fault::Instead(Canned::status(403));
+        }
+        Fault::None
+    });
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=12));
+    let args = ["in.jsonl", "--concurrency", "4", "-o", "out.jsonl", "--give-up-after", "20s"];
+    let out = home.finish(home.run_command(&service.url, &args)).code(3);
+    let codes = raw_codes(&home.read("out.jsonl"));
+    assert_eq!(codes.iter().filter(|code| *code == "auth").count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| *code == "ok").count(), 11, "{codes:?}");
+    out.says(&["the service is unreachable"]);
 }
