@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balancer::{Balancer, Chosen, Refusal, UrlWish};
+use balancer::{Balancer, Chosen, RefusalCause, UrlWish};
 
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, RowAddress};
@@ -200,9 +200,9 @@ impl Visit<'_> {
         let faulty = matches!(class, Class::NotSent | Class::Ambiguous) || failure.setup().is_some();
         let full = class == Class::NoCapacity;
         let refusal = match failure.fault {
-            _ if failure.model_unknown => Some(Refusal::Model),
-            Fault::Auth if failure.status == Some(401) => Some(Refusal::Key),
-            _ if is_refusal(failure) => Some(Refusal::Row(refused_by)),
+            _ if failure.model_unknown => Some(RefusalCause::Model),
+            Fault::Auth if failure.status == Some(401) => Some(RefusalCause::Key),
+            _ if is_refusal(failure) => Some(RefusalCause::Row(refused_by)),
             _ => None,
         };
         if faulty || full || refusal.is_some() {

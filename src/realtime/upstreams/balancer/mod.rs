@@ -51,7 +51,7 @@ pub(super) struct UrlWish<'a> {
 
 /// The cause of a refusal that may be one of the URL alone.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Refusal<'a> {
+pub(super) enum RefusalCause<'a> {
     /// The server does not know the model.
     Model,
     /// The server does not accept the key.
@@ -222,7 +222,7 @@ impl Balancer {
 
     /// The server refuses a row for a reason that other URLs may not have. Its rows go elsewhere: at once if it does not know
     /// the model, else after a few such refusals. Returns false if no other URL is left to try.
-    pub(super) fn refused(&mut self, now: Instant, chosen: Chosen, model: &Arc<str>, cause: Refusal<'_>) -> bool {
+    pub(super) fn refused(&mut self, now: Instant, chosen: Chosen, model: &Arc<str>, cause: RefusalCause<'_>) -> bool {
         let others = self.may_be_taken_elsewhere(chosen, model, cause);
         let load = &mut self.urls[chosen.url];
         load.health.reached();
@@ -232,22 +232,22 @@ impl Balancer {
         }
         if others {
             match cause {
-                Refusal::Key => load.key.failed(now, false),
-                Refusal::Model => load.model(model).leave_out_if_well(now),
-                Refusal::Row(_) => load.model(model).failed(now, false),
+                RefusalCause::Key => load.key.failed(now, false),
+                RefusalCause::Model => load.model(model).leave_out_if_well(now),
+                RefusalCause::Row(_) => load.model(model).failed(now, false),
             }
         }
         others
     }
 
     /// Returns true if another URL may answer a row that this one refuses.
-    fn may_be_taken_elsewhere(&self, chosen: Chosen, model: &str, cause: Refusal<'_>) -> bool {
-        let refused_by = if let Refusal::Row(urls) = cause { urls } else { &[] };
+    fn may_be_taken_elsewhere(&self, chosen: Chosen, model: &str, cause: RefusalCause<'_>) -> bool {
+        let refused_by = if let RefusalCause::Row(urls) = cause { urls } else { &[] };
         let is_left =
             |(url, load): &(usize, &UrlLoad)| *url != chosen.url && !refused_by.contains(url) && !load.refuses(model);
         let mut left = self.urls.iter().enumerate().filter(is_left).peekable();
         // A URL that answers others refuses the row for its content, so that the row need not wait for one that is away.
-        let is_rows_own = matches!(cause, Refusal::Row(_)) && self.urls[chosen.url].is_accepting;
+        let is_rows_own = matches!(cause, RefusalCause::Row(_)) && self.urls[chosen.url].is_accepting;
         left.peek().is_some() && (!is_rows_own || left.any(|(_, load)| load.serves(model)))
     }
 

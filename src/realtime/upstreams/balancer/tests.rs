@@ -7,7 +7,7 @@ fn balancer() -> Balancer {
 }
 
 fn lacks(balancer: &mut Balancer, now: Instant, chosen: Chosen) -> bool {
-    balancer.refused(now, chosen, &Arc::from("m"), Refusal::Model)
+    balancer.refused(now, chosen, &Arc::from("m"), RefusalCause::Model)
 }
 
 fn any() -> UrlWish<'static> {
@@ -189,12 +189,12 @@ fn row_waits_for_a_dead_url_that_may_have_its_model() {
 
 /// Refuses a request at this URL for the key.
 fn refuse_key(balancer: &mut Balancer, now: Instant, url: usize) -> bool {
-    balancer.refused(now, Chosen { url, probe: false }, &Arc::from("m"), Refusal::Key)
+    balancer.refused(now, Chosen { url, probe: false }, &Arc::from("m"), RefusalCause::Key)
 }
 
 /// Refuses a row at this URL that those have refused.
 fn refuse_row(balancer: &mut Balancer, now: Instant, url: usize, refused_by: &[usize]) -> bool {
-    balancer.refused(now, Chosen { url, probe: false }, &Arc::from("m"), Refusal::Row(refused_by))
+    balancer.refused(now, Chosen { url, probe: false }, &Arc::from("m"), RefusalCause::Row(refused_by))
 }
 
 /// Answers a row of the model at this URL.
@@ -296,8 +296,8 @@ fn retry_of_a_model_that_fails_in_any_way_waits_longer_each_time() {
     let ways: [fn(&mut Balancer, Instant, Chosen); 4] = [
         |balancer, now, probe| balancer.failed(now, probe, "m"),
         |balancer, now, probe| assert!(balancer.is_full(now, probe, "m", Duration::ZERO)),
-        |balancer, now, probe| assert!(balancer.refused(now, probe, &Arc::from("m"), Refusal::Key)),
-        |balancer, now, probe| assert!(balancer.refused(now, probe, &Arc::from("m"), Refusal::Row(&[]))),
+        |balancer, now, probe| assert!(balancer.refused(now, probe, &Arc::from("m"), RefusalCause::Key)),
+        |balancer, now, probe| assert!(balancer.refused(now, probe, &Arc::from("m"), RefusalCause::Row(&[]))),
     ];
     for (way, fails) in ways.into_iter().enumerate() {
         let mut balancer = balancer();
