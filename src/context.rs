@@ -2,7 +2,7 @@
 
 use crate::error::Exit;
 use crate::settings::{Origin, Settings};
-use crate::telling::Telling;
+use crate::telling::{Telling, shown_receiver};
 use crate::ui::Ui;
 
 /// The context of a command.
@@ -23,10 +23,22 @@ pub struct Ctx {
 }
 
 impl Ctx {
+    /// Learns that the command works on a job.
+    pub fn concern(&self, job: &str) {
+        self.telling.concern(job);
+        self.ui.concern(job);
+    }
+
     /// The command line in shell syntax, without the flags in `without` and with `more` at its end.
     pub fn again(&self, without: &[&str], more: &[String]) -> String {
         let kept = self.argv.iter().filter(|a| !without.iter().any(|w| *a == w || a.starts_with(&format!("{w}="))));
-        let words: Vec<String> = kept.chain(more).map(|word| quote(word)).collect();
+        let mut receiver = false;
+        let shown = kept.map(|word| match word.strip_prefix("--notify=") {
+            Some(url) => format!("--notify={}", shown_receiver(url)),
+            None if std::mem::replace(&mut receiver, word == "--notify") => shown_receiver(word),
+            None => word.clone(),
+        });
+        let words: Vec<String> = shown.chain(more.iter().cloned()).map(|word| quote(&word)).collect();
         format!("llbatch {}", words.join(" "))
     }
 

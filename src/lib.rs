@@ -26,7 +26,7 @@
 //! | [`row_set`] | a set of rows at one bit each | – |
 //! | [`columnar`] | Parquet files: rows as JSON text, and back; from bytes that can be read at any place | – |
 //! | [`atomic_file`] | files and objects that appear when they are complete | objects |
-//! | [`machine`] | names of this host, its boot and this process | – |
+//! | [`machine`] | names of this host, its boot and this process; the signals that it ignores | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`tokens`] | estimates and bounds of tokens | – |
@@ -45,7 +45,7 @@
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, rules, outcome, store, deadline |
 //! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price |
 //! | [`ui`] | talk on stderr, data on stdout, progress | price |
-//! | [`telling`] | progress and end of a command, told to others: a file of metrics | `atomic_file`, outcome, price, summary, ui |
+//! | [`telling`] | progress and end of a command, told to others: a file of metrics, a command, a notice | api, `atomic_file`, machine, outcome, price, summary, ui |
 //! | [`context`] | what every command is given: settings, ui, telling, the form of its output | settings, telling, ui |
 //! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, `row_set`, store, tokens, ui |
 //! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, objects, outcome, price, request, `row_set`, tokens |

@@ -1,4 +1,5 @@
-//! Names of this host, of its boot and of this process, as other hosts read them in files that they share.
+//! Names of this host, of its boot and of this process, as other hosts read them in files that they share; the signals that
+//! this process ignores.
 
 use std::fmt;
 
@@ -37,6 +38,13 @@ impl fmt::Display for ProcessName {
         let boot = self.boot.get(..BOOT).unwrap_or("boot");
         write!(f, "{}-{}-{boot}", self.host, self.process)
     }
+}
+
+/// Returns the signals that were ignored when this process started, one bit each. Without /proc it returns 0.
+pub fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -327,8 +327,10 @@ fn nothing_is_unsafe_no_program_is_started_and_certificates_are_checked() {
     );
     let mut broken = Vec::new();
     for source in sources() {
-        // `danger` is how reqwest and rustls call their ways around certificates; a program's arguments are seen by all.
-        for name in ["danger", "process::Command"] {
+        // `danger` is how reqwest and rustls call their ways around certificates; a program's arguments are seen by all. The
+        // command of `--on-done` is the user's own.
+        let starters = ["process::Command", "Command::new"].into_iter().filter(|_| source.name != "telling/on_done.rs");
+        for name in starters.chain(["danger"]) {
             broken.extend(source.code.match_indices(name).map(|(at, _)| format!("{}: {name}", source.place(at))));
         }
     }

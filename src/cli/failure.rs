@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::synonyms;
 use crate::error::{Error, Exit, FailureDocument};
 use crate::text;
-use crate::ui::Ui;
+use crate::ui::{LogFormat, Ui, UiOptions};
 
 /// Prints clap's error or help, and returns the exit code. Help and version go to stdout and are no error.
 pub fn explain(mut error: clap::Error, argv: &[OsString]) -> Exit {
@@ -28,6 +28,11 @@ pub fn explain(mut error: clap::Error, argv: &[OsString]) -> Exit {
     if json {
         drop(print(&FailureDocument::from(&usage_error(&error))));
     }
+    if wants_json_log(argv) {
+        let options = UiOptions { log: LogFormat::Json, json, ..UiOptions::default() };
+        Ui::new(options).error(&usage_error(&error));
+        return Exit::Usage;
+    }
     // The error repeats words of the command line, which may be untrusted file names (`llbatch run *`). Then it is printed
     // without colours, because the words may contain escape codes of their own.
     let safe = |word: &OsString| matches!(text::visible(&word.to_string_lossy()), Cow::Borrowed(_));
@@ -37,6 +42,13 @@ pub fn explain(mut error: clap::Error, argv: &[OsString]) -> Exit {
         std::io::stderr().write_all(text::visible(&error.render().to_string()).as_bytes())
     });
     Exit::Usage
+}
+
+/// Returns whether the command line, which is invalid, asks for a log of objects.
+fn wants_json_log(argv: &[OsString]) -> bool {
+    let words: Vec<&OsString> = argv.iter().take_while(|word| *word != "--").collect();
+    words.iter().any(|word| *word == "--log-format=json")
+        || words.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json")
 }
 
 /// The document of `--version --json`.

@@ -12,6 +12,7 @@ mod failure;
 mod fetch;
 mod help;
 mod job_words;
+mod log;
 mod merge;
 mod models;
 mod prepare;
@@ -32,19 +33,18 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
 
 use self::args::{InputArgs, TellArgs};
+use self::log::start_log;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::Ended;
 use crate::job::jobs_service;
+use crate::job::report::report_on_job;
 use crate::settings::{Flags, JobsService, Settings};
 use crate::telling::Telling;
 use crate::text;
-use crate::ui::{AutoSwitch, Ui, UiOptions};
+use crate::ui::{AutoSwitch, LogFormat, Ui, UiOptions};
 
 /// Run LLM prompts from JSONL and CSV, on Together AI or a service with an API like OpenAI's: N rows in, N rows out, in input order.
 #[derive(Debug, Parser)]
@@ -97,6 +97,9 @@ struct Global {
     /// Use colours (NO_COLOR is respected)
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
     color: AutoSwitch,
+    /// Form of stderr: text, or one JSON object a line with ts, level, msg and job
+    #[arg(long, global = true, value_name = "FORM", default_value = "text", value_parser = log_format())]
+    log_format: LogFormat,
     /// Config file [env: LLBATCH_CONFIG] [default: ~/.config/llbatch/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -123,6 +126,12 @@ struct Global {
 fn when() -> impl clap::builder::TypedValueParser<Value = AutoSwitch> {
     use clap::builder::TypedValueParser;
     clap::builder::PossibleValuesParser::new(["auto", "always", "never"]).try_map(|text| text.parse::<AutoSwitch>())
+}
+
+fn log_format() -> impl clap::builder::TypedValueParser<Value = LogFormat> {
+    use clap::builder::TypedValueParser;
+    let form = |text: String| if text == "json" { LogFormat::Json } else { LogFormat::Text };
+    clap::builder::PossibleValuesParser::new(["text", "json"]).map(form)
 }
 
 #[derive(Debug, Subcommand)]
@@ -236,8 +245,9 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
         no_color_env: env("NO_COLOR").is_some_and(|v| !v.is_empty()),
         columns: env("COLUMNS").and_then(|v| v.parse().ok()),
         json: global.json,
+        log: global.log_format,
     });
-    trace(global.verbose, &ui);
+    start_log(global.verbose, &ui);
     let telling = Telling::default();
     let output = Output { ui: ui.clone(), telling: telling.clone() };
     let exit = dispatch(cli, output, &env, argv, leave).unwrap_or_else(|error| {
@@ -325,8 +335,24 @@ fn dispatch(
 
 fn execute(command: Command, ctx: &Ctx) -> Result<Exit> {
     if let Some(tell) = command.tell() {
-        ctx.telling.begin(tell.resolve()?, &ctx.ui);
+        ctx.telling.begin(tell.resolve(&ctx.settings)?, &ctx.ui);
     }
+    let ended = carry_out(command, ctx);
+    sum_up(ctx);
+    ended
+}
+
+/// Sums up the jobs of a command that has shown no summary, for those who want to be told of its end.
+fn sum_up(ctx: &Ctx) {
+    for job in ctx.telling.unsummarised() {
+        match report_on_job(&job, ctx) {
+            Ok(report) => ctx.telling.summarise(&report.summary),
+            Err(error) => tracing::info!("{error}"),
+        }
+    }
+}
+
+fn carry_out(command: Command, ctx: &Ctx) -> Result<Exit> {
     match command {
         Command::Run(args) => run::run(*args, ctx),
         Command::Check(args) => check::run(&args, ctx),
@@ -367,31 +393,13 @@ fn use_service_of(names: &[String], flags: &Flags, env: &dyn Fn(&str) -> Option<
     Ok(())
 }
 
-/// Starts diagnostics of this crate alone, because libraries may log headers.
-fn trace(verbose: u8, ui: &Ui) {
-    let level = match verbose {
-        0 => return,
-        1 => Level::INFO,
-        _ => Level::TRACE,
-    };
-    let ui = ui.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(move || ui.log())
-        .with_ansi(false)
-        .with_target(false)
-        .finish()
-        .with(Targets::new().with_target("llbatch", level));
-    // A second call in one process keeps the first subscriber.
-    drop(tracing::subscriber::set_global_default(subscriber));
-}
-
 /// Shows a summary as text or JSON, says in the last line how the command ended and which files it wrote, and returns
 /// `exit`. `said`: lines of the summary that the command has said before, by their labels. Nothing that a kill may cut off can
 /// follow.
 fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
     let Ended { summary, verdict, written, .. } = ended;
     let exit = verdict.exit;
+    ctx.telling.summarise(summary);
     if exit == Exit::ClosedPipe {
         return Ok(exit);
     }

@@ -155,9 +155,8 @@ impl SubmitArgs {
                 .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
         }
         if !wait && self.tell.is_given() {
-            return Err(
-                Error::usage("--metrics needs --wait").hint("without it, `llbatch wait last` takes the same flag")
-            );
+            return Err(Error::usage("--metrics, --on-done and --notify need --wait")
+                .hint("without it, `llbatch wait last` takes the same flags"));
         }
         if self.pack.is_some() {
             return Err(Error::usage("--pack: a batch has a line for each row, and batches do not serve embeddings")

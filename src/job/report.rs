@@ -33,6 +33,11 @@ pub fn report_on(names: &[String], batch_price: bool, prompts: bool, ctx: &Ctx) 
     }
 }
 
+/// Builds the report on a job by its id, without prompts.
+pub fn report_on_job(id: &str, ctx: &Ctx) -> Result<ReportDocument> {
+    of_named(id, false, ctx)
+}
+
 /// The meaning of the names on the command line.
 enum Named {
     Job,

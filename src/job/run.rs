@@ -72,6 +72,7 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let shared = if start.claimed.finished { None } else { SharedAnswers::open(&start, workspace)? };
     // From here on, the job exists.
     let new = start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
+    ctx.concern(&start.claimed.job.id);
     let mut earlier = start.sort_out(&ask, new, workspace)?;
     let answers = answers.map(Mutex::new);
     let keys = shared.as_ref().map(|_| Arc::<SealKeys>::default());

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::machine::ignored_signals;
 use crate::realtime::Shared;
 
 /// SIGXFSZ has the same number on every Unix.
@@ -44,7 +45,7 @@ impl Signals {
         let mut watched = Vec::new();
         {
             let _inside = runtime.enter();
-            let ignored = ignored();
+            let ignored = ignored_signals();
             for number in [1, 2, 15] {
                 // A parent that starts llbatch with an ignored signal (nohup) wants it ignored.
                 if ignored & (1 << (number - 1)) == 0 {
@@ -71,9 +72,12 @@ impl Signals {
             shared.abort.cancel();
             tokio::time::sleep(LAST_WORDS).await;
             let exit = Exit::of_signal(number);
-            // Those who watch the job learn of its end too, if the disk takes it in time.
-            let told = tokio::task::spawn_blocking(move || telling.finish(exit, &ui));
-            drop(tokio::time::timeout(LAST_FIGURES, told).await);
+            // Those who watch the job learn of its end too, if the disk and they themselves take it in time.
+            let limit = if telling.wants_end() { LAST_WORDS } else { LAST_FIGURES };
+            let last = telling.clone();
+            let told = tokio::task::spawn_blocking(move || last.finish(exit, &ui));
+            drop(tokio::time::timeout(limit, told).await);
+            telling.abandon();
             leave(exit);
         };
         std::thread::Builder::new()
@@ -106,11 +110,4 @@ pub fn outlive_file_limit() {
         let _inside = runtime.enter();
         drop(signal(SignalKind::from_raw(SIGXFSZ)));
     }
-}
-
-/// Returns the signals that were ignored when this process started, one bit each. Without /proc it returns 0.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -21,6 +21,7 @@ pub(super) struct ConfigFile {
     pub(super) run: RunConfig,
     pub(super) submit: SubmitConfig,
     pub(super) budget: BudgetConfig,
+    pub(super) notify: NotifyConfig,
     pub(super) models: Overrides,
     pub(super) service: Option<String>,
     pub(super) services: BTreeMap<String, ServiceConfig>,
@@ -32,6 +33,14 @@ pub(super) struct ConfigFile {
 pub(super) struct BudgetConfig {
     pub(super) per_day: Option<Decimal>,
     pub(super) per_month: Option<Decimal>,
+}
+
+/// `[notify]` in the config file.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NotifyConfig {
+    /// The file with the secret that signs the notices of `--notify`.
+    pub(super) secret_file: Option<PathBuf>,
 }
 
 /// The budgets that all jobs share.
@@ -157,7 +166,7 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
             "keys: base_url, api_key_file, state_dir, service, [run] \
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after/cancel_wait, \
-                   [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
+                   [budget] per_day/per_month, [notify] secret_file, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
                    image_tokens, [services.NAME] base_url/key/api_key_file/api_key_env/headers/dialect/batch_discount and \
                    [services.NAME.models.\"NAME\"]; `llbatch help services` explains them",
         )

@@ -51,7 +51,7 @@ impl KeySource {
                 let message = format!("no API key: the environment variable {variable} is not set");
                 Err(Error::new(Exit::Auth, message).hint("the config file takes the key of this service from it"))
             }
-            Self::File(path) => read(&path.value).map(Some),
+            Self::File(path) => read_secret(&path.value, "API key file").map(Some),
             Self::Refused(_) | Self::Unset => Ok(None),
         }
     }
@@ -67,9 +67,9 @@ impl KeySource {
     }
 }
 
-/// Reads the key from the file `path`, which may be a pipe, such as a shell's `<(pass together)`.
-fn read(path: &Path) -> Result<SecretString> {
-    let from = format!("API key file {}", path.display());
+/// Reads a secret from the file `path`, which may be a pipe, such as a shell's `<(pass together)`. `what` names the file.
+pub(super) fn read_secret(path: &Path, what: &str) -> Result<SecretString> {
+    let from = format!("{what} {}", path.display());
     let unreadable = |e: io::Error| Error::new(Exit::Auth, format!("{from}: cannot be read")).because(e);
     let file = File::open(path).map_err(unreadable)?;
     // The mode of the open file: another file may have its name by now.
@@ -186,6 +186,6 @@ mod tests {
             let flags = Flags { api_key_file: Some(path.into()), ..Flags::default() };
             assert_eq!(resolve(&flags, Some("other")).key().expect_err(path).exit, Exit::Auth);
         }
-        assert!(read(Path::new("/dev/zero")).is_err(), "a device is open to all");
+        assert!(read_secret(Path::new("/dev/zero"), "").is_err(), "a device is open to all");
     }
 }

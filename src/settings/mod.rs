@@ -132,6 +132,8 @@ pub struct Settings {
     pub cancel_wait: Option<Duration>,
     /// Budgets that all jobs share.
     pub budget: Budgets,
+    /// The file with the secret that signs notices.
+    notify_secret: Option<PathBuf>,
     /// Prices: the user's own, then those that the service last listed, then the built-in ones.
     pub prices: PriceTable,
     /// `prices` has the names of the service's models: it is Together or the sandbox, or has listed its models.
@@ -194,6 +196,7 @@ impl Settings {
             .or(Setting::of(config.state_dir.clone().map(path_in_config).transpose()?, Origin::Config))
             .or_else(|| Some(Setting::default(below_home("XDG_STATE_HOME", ".local/state")?.join("llbatch"))));
         let UsedService { base_url, key, service: named } = UsedService::of(flags, &env, &config, &config_path.value)?;
+        let notify_secret = config.notify.secret_file.clone().map(path_in_config).transpose()?;
         let service = if flags.sandbox {
             Some("sandbox".to_owned())
         } else {
@@ -215,6 +218,7 @@ impl Settings {
             settle_after: config.submit.settle_after,
             cancel_wait: config.submit.cancel_wait,
             budget: budgets(&config.budget)?,
+            notify_secret,
             prices: own_prices.beside(refreshed.as_ref())?,
             lists_models: flags.sandbox || refreshed.is_some() || is_together(service.as_deref()),
             run: config.run,
@@ -258,6 +262,16 @@ impl Settings {
             }
         };
         Err(Error::new(Exit::Auth, "no API key").hint(hint))
+    }
+
+    /// Reads the secret that signs notices. `None`: the config file names none.
+    ///
+    /// # Errors
+    /// 2 if it is invalid, or others than its owner can read the file.
+    pub fn notify_secret(&self) -> Result<Option<SecretString>> {
+        let read = |path: &PathBuf| key::read_secret(path, "[notify] secret_file");
+        let secret = self.notify_secret.as_ref().map(read).transpose();
+        secret.map_err(|error| Error { exit: Exit::Usage, ..error })
     }
 
     /// Returns true if the service takes a pattern of answers, as Together does (`response_format` of type `regex`).

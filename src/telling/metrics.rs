@@ -152,12 +152,15 @@ struct Samples<'a> {
 
 impl Samples<'_> {
     fn add(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        // An empty label is one that is missing.
+        let job = Some(("job", self.job)).filter(|(_, job)| !job.is_empty());
+        let labels: Vec<String> =
+            job.iter().chain(labels).map(|(label, text)| format!("{label}=\"{}\"", escaped(text))).collect();
         // Writing to a string cannot fail.
-        let _ = write!(self.text, "llbatch_{}{{job=\"{}\"", self.name, escaped(self.job));
-        for (label, text) in labels {
-            let _ = write!(self.text, ",{label}=\"{}\"", escaped(text));
-        }
-        let _ = writeln!(self.text, "}} {value}");
+        let _ = match labels.join(",") {
+            none if none.is_empty() => writeln!(self.text, "llbatch_{} {value}", self.name),
+            labels => writeln!(self.text, "llbatch_{}{{{labels}}} {value}", self.name),
+        };
     }
 }
 
@@ -194,10 +197,10 @@ mod tests {
             ..JobMetrics::without_job()
         };
         let text = prometheus(&[&job]);
-        assert!(text.contains(r#"llbatch_tokens_total{job="",model="a\"b\\c\nd",kind="prompt"} 1"#), "{text}");
+        assert!(text.contains(r#"llbatch_tokens_total{model="a\"b\\c\nd",kind="prompt"} 1"#), "{text}");
         assert!(text.contains("} 0.0000025\n"), "{text}");
-        assert!(text.contains("llbatch_job_end_timestamp_seconds{job=\"\"} 1764510000.25\n"), "{text}");
-        assert!(text.contains("# TYPE llbatch_job_exit_code gauge\nllbatch_job_exit_code{job=\"\"} 3\n"), "{text}");
+        assert!(text.contains("llbatch_job_end_timestamp_seconds 1764510000.25\n"), "{text}");
+        assert!(text.contains("# TYPE llbatch_job_exit_code gauge\nllbatch_job_exit_code 3\n"), "{text}");
         assert!(!text.contains("llbatch_rows") && !text.contains("in_flight"), "{text}");
     }
 }

@@ -6,6 +6,7 @@
 
 mod counts;
 mod escape;
+mod log_line;
 mod options;
 mod progress;
 mod speed;
@@ -14,6 +15,7 @@ mod view;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +24,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use crate::error::{Error, Exit, FailureDocument};
 use crate::text::{self, Grid, visible};
 pub use counts::{BatchCounts, RunCounts};
+use log_line::log_line;
+pub use log_line::{LogFormat, LogLevel};
 pub use options::{AutoSwitch, Results, UiOptions};
 use options::{Streams, rewraps, terminal_columns};
 pub use progress::Progress;
@@ -89,6 +93,8 @@ struct UiInner {
     failure: Mutex<Option<FailureDocument>>,
     /// Something was written to stderr.
     spoken: AtomicBool,
+    /// The jobs that the command works on, for the lines of a log.
+    jobs: Mutex<Vec<String>>,
 }
 
 impl fmt::Debug for Ui {
@@ -117,54 +123,58 @@ impl Ui {
             documented: AtomicBool::new(false),
             failure: Mutex::new(None),
             spoken: AtomicBool::new(false),
+            jobs: Mutex::default(),
         }))
     }
 
     /// Shows a message, unless `--quiet` is given.
     pub fn note(&self, text: &str) {
         if !self.0.options.quiet {
-            self.say(None, "", text);
+            self.say(LogLevel::Info, None, "", text);
         }
     }
 
     /// Shows a message with `-v` only.
     pub fn detail(&self, text: &str) {
-        if self.0.options.verbose > 0 {
-            self.note(text);
+        if self.0.options.verbose > 0 && !self.0.options.quiet {
+            self.say(LogLevel::Debug, None, "", text);
         }
     }
 
     /// Writes `warning: …`, also with `--quiet`.
     pub fn warn(&self, text: &str) {
-        self.say(Some(Paint::Yellow), "warning:", text);
+        self.say(LogLevel::Warn, Some(Paint::Yellow), "warning:", text);
     }
 
     /// Writes `hint: …`, a possible next step; silent with `--quiet`.
     pub fn hint(&self, text: &str) {
         if !self.0.options.quiet {
-            self.say(Some(Paint::Cyan), "hint:", text);
+            self.say(LogLevel::Info, Some(Paint::Cyan), "hint:", text);
         }
     }
 
     /// Writes `error: …` with its causes, and the remedy below it, also with `--quiet`.
     pub fn error(&self, error: &Error) {
+        *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(FailureDocument::from(error));
+        if self.is_json_log() {
+            return self.write(&self.log_line(LogLevel::Error, &error.to_string(), error.hint.as_deref()));
+        }
         let mut text = self.line(Some(Paint::Red), "error:", &error.to_string());
         if let Some(hint) = &error.hint {
             text.push_str(&self.line(Some(Paint::Cyan), "  hint:", hint));
         }
-        *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(FailureDocument::from(error));
         self.write(&text);
     }
 
     /// Says in one line how a command ended. A success is silent with `--quiet` and with `--json`; a failure never is.
     pub fn verdict(&self, exit: Exit, text: &str) {
-        let (mark, paint) = match exit {
+        let (level, mark, paint) = match exit {
             Exit::Ok if self.0.options.quiet || self.0.options.json => return,
-            Exit::Ok => ("✓", Paint::Green),
-            Exit::RowsFailed | Exit::Budget => ("✗", Paint::Yellow),
-            _ => ("✗", Paint::Red),
+            Exit::Ok => (LogLevel::Info, "✓", Paint::Green),
+            Exit::RowsFailed | Exit::Budget => (LogLevel::Warn, "✗", Paint::Yellow),
+            _ => (LogLevel::Error, "✗", Paint::Red),
         };
-        self.say(Some(paint), mark, text);
+        self.say(level, Some(paint), mark, text);
     }
 
     /// Writes a document to stdout.
@@ -192,6 +202,11 @@ impl Ui {
         if !self.0.options.json || self.0.documented.load(Ordering::Relaxed) {
             return None;
         }
+        self.failure()
+    }
+
+    /// Returns the document of the last error shown.
+    pub fn failure(&self) -> Option<FailureDocument> {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -208,8 +223,40 @@ impl Ui {
     /// Writes a preformatted text, such as the summary; silent with `--quiet`, and with `--json`, whose document holds
     /// the same.
     pub fn block(&self, text: &str) {
-        if !self.0.options.json && !self.0.options.quiet {
-            self.write(&format!("{}\n", visible(text.strip_suffix('\n').unwrap_or(text))));
+        if self.0.options.json || self.0.options.quiet {
+            return;
+        }
+        if self.is_json_log() {
+            return text.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| self.relay(line));
+        }
+        self.write(&format!("{}\n", visible(text.strip_suffix('\n').unwrap_or(text))));
+    }
+
+    /// Repeats a line that is not llbatch's own, also with `--quiet`.
+    pub fn relay(&self, line: &str) {
+        self.say(LogLevel::Info, None, "", line);
+    }
+
+    /// Says that a thread has panicked, in a log whose lines are objects.
+    pub fn panicked(&self, text: &str) {
+        self.say(LogLevel::Error, None, "", text);
+    }
+
+    /// Returns the stderr for a program that the user has named. `None`: its words must go through [`Ui::relay`].
+    pub fn stderr_for_child(&self) -> Option<OwnedFd> {
+        if self.is_json_log() { None } else { io::stderr().as_fd().try_clone_to_owned().ok() }
+    }
+
+    /// Returns whether each line of stderr is a JSON object.
+    pub fn is_json_log(&self) -> bool {
+        self.0.options.log == LogFormat::Json
+    }
+
+    /// Learns that the command works on a job.
+    pub fn concern(&self, job: &str) {
+        let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !jobs.iter().any(|known| known == job) {
+            jobs.push(job.to_owned());
         }
     }
 
@@ -226,6 +273,9 @@ impl Ui {
 
     /// Returns the columns for sentences on stderr. `None`: a log, whose lines stay whole for `grep`.
     fn talk_width(&self) -> Option<usize> {
+        if self.is_json_log() {
+            return None;
+        }
         Some(self.stderr_width()).filter(|columns| (LEAST_WIDTH..usize::MAX).contains(columns))
     }
 
@@ -272,10 +322,10 @@ impl Ui {
         }
     }
 
-    /// Returns a writer for log lines, one `write` each: escaped like talk and kept apart from the bar. The logger's own
-    /// colours would be escaped too: turn them off there.
-    pub fn log(&self) -> LogWriter {
-        LogWriter(self.clone())
+    /// Returns a writer for log lines of this level, one `write` each: escaped like talk and kept apart from the bar. The
+    /// logger's own colours would be escaped too: turn them off there.
+    pub fn log(&self, level: LogLevel) -> LogWriter {
+        LogWriter(self.clone(), level)
     }
 
     /// Takes the bar off the screen for good, before an exit that does not wait for other threads.
@@ -289,8 +339,15 @@ impl Ui {
         self.0.options.progress_mode(self.0.streams, results)
     }
 
-    fn say(&self, paint: Option<Paint>, label: &str, text: &str) {
-        self.write(&self.line(paint, label, text));
+    fn say(&self, level: LogLevel, paint: Option<Paint>, label: &str, text: &str) {
+        self.write(&if self.is_json_log() { self.log_line(level, text, None) } else { self.line(paint, label, text) });
+    }
+
+    /// Writes a line of a log of objects. It names the job where the command works on one alone.
+    fn log_line(&self, level: LogLevel, text: &str, hint: Option<&str>) -> String {
+        let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = if let [job] = jobs.as_slice() { Some(job.as_str()) } else { None };
+        log_line(level, text, hint, job)
     }
 
     /// Writes `label text`, escaped (also for a log: people read it on a terminal later), within the columns of a terminal,
@@ -372,11 +429,15 @@ impl Ui {
 
 /// A writer for log lines; see [`Ui::log`].
 #[derive(Debug, Clone)]
-pub struct LogWriter(Ui);
+pub struct LogWriter(Ui, LogLevel);
 
 impl Write for LogWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(&format!("{}\n", visible(String::from_utf8_lossy(buf).trim_end_matches('\n'))));
+        let text = String::from_utf8_lossy(buf);
+        let text = text.trim_end_matches('\n');
+        let line =
+            if self.0.is_json_log() { self.0.log_line(self.1, text, None) } else { format!("{}\n", visible(text)) };
+        self.0.write(&line);
         Ok(buf.len())
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use indicatif::ProgressDrawTarget;
 
+use super::log_line::LogFormat;
 use super::progress::ProgressMode;
 use crate::text::one_line;
 
@@ -61,6 +62,8 @@ pub struct UiOptions {
     pub columns: Option<u16>,
     /// `--json`: a document on stdout takes the place of [`super::Ui::block`].
     pub json: bool,
+    /// `--log-format`
+    pub log: LogFormat,
 }
 
 /// The place of a run's results: a bar and results on one terminal would overwrite each other.
@@ -126,6 +129,7 @@ impl UiOptions {
     /// Decides whether talk is coloured.
     pub(super) fn colour(self, streams: Streams) -> bool {
         match self.color {
+            _ if self.log == LogFormat::Json => false,
             AutoSwitch::Always => true,
             AutoSwitch::Never => false,
             AutoSwitch::Auto => streams.stderr_terminal && streams.movable && !self.no_color_env,
@@ -149,6 +153,7 @@ impl UiOptions {
             AutoSwitch::Never => ProgressMode::Hidden,
             // The results themselves show the progress.
             AutoSwitch::Auto if shared => ProgressMode::Hidden,
+            AutoSwitch::Auto | AutoSwitch::Always if self.log == LogFormat::Json => ProgressMode::Lines,
             AutoSwitch::Auto | AutoSwitch::Always if streams.movable => ProgressMode::Bar,
             AutoSwitch::Auto | AutoSwitch::Always => ProgressMode::Lines,
         }

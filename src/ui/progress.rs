@@ -202,7 +202,11 @@ fn log(feed: &NewsFeed, ui: &Ui, interval: Duration) {
         };
         if now >= due {
             due = now + interval;
-            ui.note(&format!("{} llbatch: {text}", jiff::Zoned::now().strftime("%F %T")));
+            if ui.is_json_log() {
+                ui.note(&text);
+            } else {
+                ui.note(&format!("{} llbatch: {text}", jiff::Zoned::now().strftime("%F %T")));
+            }
         }
     }
 }

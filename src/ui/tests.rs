@@ -83,7 +83,7 @@ fn only_our_own_escapes_are_in_talk_wherever_it_goes() {
         ui.hint(hostile);
         ui.block(hostile);
         ui.error(&Error::usage(hostile).hint(hostile));
-        ui.log().write_all(format!("{hostile}\n").as_bytes()).unwrap();
+        ui.log(LogLevel::Info).write_all(format!("{hostile}\n").as_bytes()).unwrap();
         heard.text()
     };
     for streams in [TERMINAL, PIPE] {

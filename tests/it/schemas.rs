@@ -67,6 +67,18 @@ fn documents_of_jobs_follow_their_schemas() {
     say("jobs", "retry last");
     say("jobs", "cancel last");
     say("summary", "submit two.jsonl --sandbox --via auto --wait -o two.out.jsonl");
+    let keep = "cp \"$LLBATCH_SUMMARY\" told.json";
+    let told = |words: &[&str]| {
+        let mut command = home.command(&[words, &["--on-done", keep]].concat());
+        command.env_remove("TOGETHER_BASE_URL").env("LLBATCH_SANDBOX", "validation=0s,run=0s,cancel=0s");
+        home.finish(command);
+        home.json("told.json")
+    };
+    say("jobs", "submit in.jsonl --sandbox --again --name one");
+    say("jobs", "submit in.jsonl --sandbox --again --name other");
+    follows("summary", &told(&["wait", "one", "--poll", "100ms"]));
+    follows("summaries", &told(&["wait", "one", "other", "--poll", "100ms"]));
+    follows("error", &told(&["run", "bad.jsonl", "--sandbox"]));
     say("spending", "status --cost --sandbox");
     say("spending", "status --cost --by tag --sandbox");
     say("clean", "clean last");

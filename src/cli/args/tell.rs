@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::api::ReceiverUrl;
 use crate::atomic_file::local;
 use crate::error::{Error, Result};
+use crate::settings::Settings;
 use crate::store::Tags;
-use crate::telling::TellAsk;
+use crate::telling::{Notice, TellAsk};
 
 /// Flags with which a command tells others how it goes and ends.
 #[derive(Debug, Args)]
@@ -15,19 +17,26 @@ pub struct TellArgs {
     /// Keep the job's figures in FILE.prom for Prometheus: replaced every 15 s and at the end
     #[arg(long, value_name = "FILE.prom", help_heading = "Telling others")]
     metrics: Option<PathBuf>,
+    /// Run CMD with `sh -c` when the command ends, interrupted too, for 60 s at most. It finds LLBATCH_JOB, LLBATCH_STATE,
+    /// LLBATCH_EXIT and LLBATCH_SUMMARY (a file) in its environment
+    #[arg(long, value_name = "CMD", help_heading = "Telling others")]
+    on_done: Option<String>,
+    /// POST the summary to URL when the command ends, interrupted too; signed with [notify] secret_file of the config file
+    #[arg(long, value_name = "URL", help_heading = "Telling others")]
+    notify: Option<String>,
 }
 
 impl TellArgs {
     /// Returns whether a flag was given.
     pub const fn is_given(&self) -> bool {
-        self.metrics.is_some()
+        self.metrics.is_some() || self.on_done.is_some() || self.notify.is_some()
     }
 
     /// Checks the flags.
     ///
     /// # Errors
-    /// 2 for a file that a collector would not read.
-    pub fn resolve(&self) -> Result<TellAsk> {
+    /// 2 for a file that a collector would not read, for a URL that would not be told, and for an invalid secret.
+    pub fn resolve(&self, settings: &Settings) -> Result<TellAsk> {
         if let Some(path) = &self.metrics {
             local(path)?;
             if path.extension().is_none_or(|ending| ending != "prom") {
@@ -35,8 +44,23 @@ impl TellArgs {
                     .hint("node_exporter's textfile collector reads no other files"));
             }
         }
-        Ok(TellAsk { metrics: self.metrics.clone() })
+        if self.on_done.as_ref().is_some_and(|command| command.trim().is_empty()) {
+            return Err(Error::usage("--on-done: the command is empty")
+                .hint("for example --on-done 'cat \"$LLBATCH_SUMMARY\"'"));
+        }
+        let notice = self.notify.as_deref().map(|url| notice_to(url, settings)).transpose()?;
+        Ok(TellAsk { metrics: self.metrics.clone(), on_done: self.on_done.clone(), notice })
     }
+}
+
+/// Checks the receiver of a notice. No error repeats its URL, which may hold a secret.
+fn notice_to(url: &str, settings: &Settings) -> Result<Notice> {
+    let url = ReceiverUrl::parse(url)
+        .map_err(|why| Error::usage(format!("--notify: {why}")).hint("pass an https URL, or http to this machine"))?;
+    if url.is_secure() {
+        settings.check_proxy()?;
+    }
+    Ok(Notice { url, secret: settings.notify_secret()? })
 }
 
 /// Tags of a job.

@@ -117,6 +117,7 @@ impl<'a> Session<'a> {
         let ledger = store.ledger()?;
         // Reads it again, now that no other process can change it.
         let job = ledger.find(&job.id)?;
+        ctx.concern(&job.id);
         let remote = remote.at(&spec_of(&job)?.service);
         let shared = Arc::new(Shared::default());
         let stop = shared.stop.clone();

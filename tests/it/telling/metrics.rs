@@ -197,10 +197,12 @@ fn failure_to_write_figures_is_a_warning() {
     assert!(out.stderr.contains("warning: --metrics: none/m.prom: there is no directory none"), "{}", out.stderr);
     answered(&home.read("out.jsonl"), 1..=2);
     home.run(&server, &["in.jsonl", "--metrics", "m.txt"]).code(2).says(&["must end in .prom", "node_exporter"]);
-    home.at(&server.url, &["submit", "in.jsonl", "--metrics", "m.prom"]).code(2).says(&["--metrics needs --wait"]);
+    home.at(&server.url, &["submit", "in.jsonl", "--metrics", "m.prom"])
+        .code(2)
+        .says(&["--metrics, --on-done and --notify need --wait"]);
     home.llbatch(&["status", "--format", "prom", "--json"]).code(2).says(&["two forms"]);
     // A command without a job has an end too.
     home.write("bad.jsonl", "nonsense\n");
     home.run(&server, &["bad.jsonl", "-o", "out.jsonl", "--metrics", "m.prom"]).code(65);
-    assert!(home.read("m.prom").contains("llbatch_job_exit_code{job=\"\"} 65\n"), "{}", home.read("m.prom"));
+    assert!(home.read("m.prom").contains("llbatch_job_exit_code 65\n"), "{}", home.read("m.prom"));
 }
