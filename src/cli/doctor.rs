@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::check::learned;
 use super::service::{connect, connect_to, explain_keyless, invalid_base, missing_certificates, unencrypted};
-use super::{print_json, print_table};
+use super::{print_json, print_table, print_text};
 use crate::api::{Client, Dialect, OwnHeader, canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -89,7 +89,12 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
     for check in &checks {
         table.row([check.name, &check.value, &check.from]);
     }
-    print_table(&table, ctx)?;
+    let width = ctx.ui.table_width();
+    if table.fits(width) {
+        print_table(&table, ctx)?;
+    } else {
+        print_text(&narrow(&checks, width), ctx)?;
+    }
     for check in &checks {
         if let Some(problem) = &check.problem {
             ctx.ui.warn(&format!("{}: {problem}", check.name));
@@ -102,6 +107,22 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
         ctx.ui.hint("`llbatch doctor --online` asks the service whether it accepts the key");
     }
     Ok(exit)
+}
+
+/// Lists the checks where the columns have no room: the source stands behind the value, and long ones go over several lines.
+fn narrow(checks: &[Check], width: usize) -> String {
+    let names = checks.iter().map(|check| text::width(check.name)).max().unwrap_or(0) + 2;
+    let lines = |check: &Check| {
+        let from = if check.from.is_empty() { String::new() } else { format!(" ({})", check.from) };
+        let value = text::one_line(&check.value).into_owned() + &from;
+        let lines = text::fill(value.split(' '), width.saturating_sub(names));
+        let line = |(number, line): (usize, &String)| {
+            let name = if number == 0 { check.name } else { "" };
+            format!("{name:names$}{line}\n")
+        };
+        lines.iter().enumerate().map(line).collect::<String>()
+    };
+    checks.iter().map(lines).collect()
 }
 
 fn config(ctx: &Ctx) -> Check {

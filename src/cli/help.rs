@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory, Parser};
 
+use super::synonyms::is_near;
 use super::{Cli, completions, failure};
 use crate::error::{Error, Exit, Result};
 use crate::ui::Ui;
@@ -56,8 +57,21 @@ pub fn run(args: &HelpArgs, json: bool, ui: &Ui, argv: &[OsString]) -> Result<Ex
         return help_of(Some(name), argv);
     }
     let pages: Vec<&str> = PAGES.iter().map(|(page, _)| *page).collect();
+    if let Some(near) = nearest(name, &pages) {
+        return Err(Error::usage(format!("no command or page `{name}`"))
+            .hint(format!("`llbatch help {near}` is the nearest; `llbatch help` lists commands and pages")));
+    }
     Err(Error::usage(format!("no command or page `{name}`"))
         .hint(format!("`llbatch --help` lists the commands; the pages are {}", pages.join(", "))))
+}
+
+/// Finds the page or command that `name` was probably meant to be.
+fn nearest(name: &str, pages: &[&str]) -> Option<String> {
+    let cli = Cli::command();
+    let commands = cli.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
+    let names = pages.iter().copied().chain(commands);
+    let near = names.filter(|other| is_near(name, other)).min_by_key(|other| strsim::osa_distance(name, other));
+    near.map(str::to_owned)
 }
 
 /// Prints what `--help` prints, for the program or for one of its commands.

@@ -140,7 +140,7 @@ fn find(table: &[(&[&str], &str)], word: &str) -> Option<String> {
 }
 
 /// Tells a typing error from another word: at most a third of the letters differ.
-fn is_near(word: &str, other: &str) -> bool {
+pub(super) fn is_near(word: &str, other: &str) -> bool {
     strsim::osa_distance(word, other) * 3 <= word.trim_start_matches('-').len()
 }
 

@@ -86,6 +86,12 @@ impl Named {
                 )
                 .hint("check the name; `llbatch status` lists the jobs"));
             }
+            (false, false) => {
+                return Err(Error::usage(format!("no job and no file `{name}`")).hint(
+                    "name a job by its id, the beginning of it, its --name or `last` (`llbatch status` lists the jobs), or \
+                     results files, such as out.jsonl",
+                ));
+            }
             _ => {}
         }
         Ok(Self::Job)

@@ -132,8 +132,8 @@ pub struct Settings {
     pub cancel_wait: Option<Duration>,
     /// Budgets that all jobs share.
     pub budget: Budgets,
-    /// The file with the secret that signs notices.
-    notify_secret: Option<PathBuf>,
+    /// The file whose content signs notices.
+    signing_file: Option<PathBuf>,
     /// Prices: the user's own, then those that the service last listed, then the built-in ones.
     pub prices: PriceTable,
     /// `prices` has the names of the service's models: it is Together or the sandbox, or has listed its models.
@@ -196,7 +196,7 @@ impl Settings {
             .or(Setting::of(config.state_dir.clone().map(path_in_config).transpose()?, Origin::Config))
             .or_else(|| Some(Setting::default(below_home("XDG_STATE_HOME", ".local/state")?.join("llbatch"))));
         let UsedService { base_url, key, service: named } = UsedService::of(flags, &env, &config, &config_path.value)?;
-        let notify_secret = config.notify.secret_file.clone().map(path_in_config).transpose()?;
+        let signing_file = config.notify.secret_file.clone().map(path_in_config).transpose()?;
         let service = if flags.sandbox {
             Some("sandbox".to_owned())
         } else {
@@ -218,7 +218,7 @@ impl Settings {
             settle_after: config.submit.settle_after,
             cancel_wait: config.submit.cancel_wait,
             budget: budgets(&config.budget)?,
-            notify_secret,
+            signing_file,
             prices: own_prices.beside(refreshed.as_ref())?,
             lists_models: flags.sandbox || refreshed.is_some() || is_together(service.as_deref()),
             run: config.run,
@@ -270,7 +270,7 @@ impl Settings {
     /// 2 if it is invalid, or others than its owner can read the file.
     pub fn notify_secret(&self) -> Result<Option<SecretString>> {
         let read = |path: &PathBuf| key::read_secret(path, "[notify] secret_file");
-        let secret = self.notify_secret.as_ref().map(read).transpose();
+        let secret = self.signing_file.as_ref().map(read).transpose();
         secret.map_err(|error| Error { exit: Exit::Usage, ..error })
     }
 

@@ -6,8 +6,8 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Telling;
-use super::notice::Notice;
 use super::on_done;
+use super::webhook::Webhook;
 use crate::error::{Error, Exit, FailureDocument};
 use crate::machine::ignored_signals;
 use crate::summary::{ExitLine, Summary};
@@ -71,7 +71,7 @@ impl EndReport {
     }
 
     /// Runs the command and sends the notice, both at once. A signal ends both.
-    pub fn tell(&self, command: Option<&str>, notice: Option<&Notice>, telling: &Telling, ui: &Ui) {
+    pub fn tell(&self, command: Option<&str>, notice: Option<&Webhook>, telling: &Telling, ui: &Ui) {
         let flags = match (command, notice) {
             (Some(_), Some(_)) => "--on-done and --notify",
             (Some(_), None) => "--on-done",

@@ -3,8 +3,8 @@
 mod end_report;
 mod metrics;
 mod metrics_file;
-mod notice;
 mod on_done;
+mod webhook;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,8 @@ use crate::ui::Ui;
 use end_report::EndReport;
 pub use metrics::{EndMetrics, JobMetrics, prometheus};
 use metrics_file::MetricsFile;
-pub use notice::Notice;
 use on_done::RunningCommand;
+pub use webhook::Webhook;
 
 /// The user's requests to be told.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub struct TellAsk {
     /// `--on-done`
     pub on_done: Option<String>,
     /// `--notify`
-    pub notice: Option<Notice>,
+    pub notice: Option<Webhook>,
 }
 
 /// The way to tell others of a command; cheap to clone. Without a request it does nothing.
@@ -38,7 +38,7 @@ pub struct Telling(Arc<Mutex<Told>>);
 struct Told {
     file: Option<MetricsFile>,
     on_done: Option<String>,
-    notice: Option<Notice>,
+    notice: Option<Webhook>,
     /// The jobs that the command works on.
     jobs: Vec<String>,
     /// The summaries of those jobs at the end of the command.

@@ -58,7 +58,9 @@ pub(super) async fn run(
     let (mut child, relays) = start(command, end, telling, ui)?;
     let ended = wait(&mut child, Instant::now() + limit).await;
     // A process that the command has left behind may keep its output open.
-    relays.iter().for_each(|relay| drop(relay.recv_timeout(LAST_LINES)));
+    for relay in &relays {
+        let _ = relay.recv_timeout(LAST_LINES);
+    }
     let running = telling.with(|told| told.running.take());
     let late = match ended? {
         Some(status) if status.success() => return Ok(()),

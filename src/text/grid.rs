@@ -145,6 +145,11 @@ impl Grid {
         self.rows.iter().zip(below).flat_map(both).collect()
     }
 
+    /// Returns true if `width` has room for every cell in full.
+    pub fn fits(&self, width: usize) -> bool {
+        self.fitting(width) == self.fitting(usize::MAX)
+    }
+
     /// Names the columns that `width` has no room for.
     pub fn hidden(&self, width: usize) -> Vec<&str> {
         let mut shown = self.fitting(width).len();
@@ -256,6 +261,7 @@ ID                  MODEL
         assert_eq!(jobs().hidden(40), [""; 0]);
         assert_eq!(jobs().hidden(25), ["ROWS"]);
         assert_eq!(jobs().hidden(12), ["NAME", "ROWS"]);
+        assert!(jobs().fits(61) && !jobs().fits(60), "a cell would be cut");
     }
 
     #[test]

@@ -227,9 +227,11 @@ impl Ui {
             return;
         }
         if self.is_json_log() {
-            return text.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| self.relay(line));
+            let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+            return words.filter(|line| !line.is_empty()).for_each(|line| self.relay(&line));
         }
-        self.write(&format!("{}\n", visible(text.strip_suffix('\n').unwrap_or(text))));
+        let text = visible(text.strip_suffix('\n').unwrap_or(text));
+        self.write(&if self.0.colour { dimmed(&text) } else { format!("{text}\n") });
     }
 
     /// Repeats a line that is not llbatch's own, also with `--quiet`.
@@ -425,6 +427,19 @@ impl Ui {
             width => width,
         }
     }
+}
+
+/// Dims the lines of a summary, but for those about failures and the next step: the verdict below says what matters.
+fn dimmed(text: &str) -> String {
+    let mut plain = false;
+    let line = |line: &str| {
+        // A line that goes on has no label.
+        if let Some(label) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) {
+            plain = matches!(label.split(' ').next(), Some("errors" | "exit" | "next"));
+        }
+        if plain || line.is_empty() { format!("{line}\n") } else { format!("\x1b[2m{line}\x1b[0m\n") }
+    };
+    text.lines().map(line).collect()
 }
 
 /// A writer for log lines; see [`Ui::log`].

@@ -74,6 +74,21 @@ fn colour_is_for_capable_terminals_unless_told_otherwise() {
 }
 
 #[test]
+fn summary_is_dimmed_but_for_its_failures() {
+    let text = "  rows      4: 3 answered\n  errors    1 timeout\n            1 network\n  exit      3: failed\n  time      2s\n";
+    let (quiet, heard) = ui(UiOptions { color: AutoSwitch::Never, ..UiOptions::default() }, TERMINAL);
+    quiet.block(text);
+    assert_eq!(heard.text(), text);
+    let (coloured, heard) = ui(UiOptions::default(), TERMINAL);
+    coloured.block(text);
+    let dim = |line: &str| format!("\x1b[2m{line}\x1b[0m");
+    let expected = text
+        .replace("  rows      4: 3 answered", &dim("  rows      4: 3 answered"))
+        .replace("  time      2s", &dim("  time      2s"));
+    assert_eq!(heard.text(), expected);
+}
+
+#[test]
 fn only_our_own_escapes_are_in_talk_wherever_it_goes() {
     let hostile = "\x1b]52;c;eA==\x07\x1b[2J";
     let talk = |streams| {

@@ -52,6 +52,8 @@ impl RunView<'_> {
             _ => format!("{} of {}", count(done), plural(total, "row")),
         };
         let left = self.left().map(|left| format!("about {left} left"));
+        let elapsed = (self.speed.elapsed >= Duration::from_secs(1)).then(|| duration(self.speed.elapsed));
+        let rows = elapsed.map_or_else(|| rows.clone(), |elapsed| format!("{rows} in {elapsed}"));
         let parts = [
             Some(rows),
             self.failed(),
@@ -358,14 +360,14 @@ mod tests {
         let (counts, speed) = half();
         assert_eq!(
             view(&counts, speed, now).log_line(),
-            "523 of 1,000 rows, 2 failed, 81 rows/s, $0.0016 of about $0.0031, about 6s left"
+            "523 of 1,000 rows in 6s, 2 failed, 81 rows/s, $0.0016 of about $0.0031, about 6s left"
         );
         let done = RunCounts { total: 1, done: 1, cost: Some(Nanos::ZERO), ..RunCounts::default() };
-        assert_eq!(view(&done, speed, now).log_line(), "1 of 1 row, 81 rows/s, $0.00");
+        assert_eq!(view(&done, speed, now).log_line(), "1 of 1 row in 6s, 81 rows/s, $0.00");
         let (counts, speed) = large(now);
         assert_eq!(
             view(&counts, speed, now).log_line(),
-            "523,456 of 1,000,000 rows, 12,345 failed, 400,000 reused, 1.8k rows/s, cost unknown, \
+            "523,456 of 1,000,000 rows in 5m 00s, 12,345 failed, 400,000 reused, 1.8k rows/s, cost unknown, \
              rate limited^[[2J, next try in 42s, about 3h 10m left"
         );
     }

@@ -198,6 +198,9 @@ fn help_prints_every_page_of_the_manual() {
         assert_eq!(home.llbatch(&["help", page]).code(0).stdout, text, "{page}");
     }
     home.llbatch(&["help", "nosuch"]).code(2).says(&["`nosuch`", "money"]);
+    for (typed, near) in [("reslts", "results"), ("stauts", "status"), ("mony", "money"), ("sumbit", "submit")] {
+        home.llbatch(&["help", typed]).code(2).says(&[&format!("`llbatch help {near}` is the nearest")]);
+    }
 }
 
 #[test]

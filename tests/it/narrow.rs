@@ -28,6 +28,25 @@ fn tables_name_the_columns_that_have_no_room() {
     assert!(!home.finish(wide).code(0).stderr.contains("no room"));
 }
 
+/// A setting that is cut off, or left out, cannot be checked.
+#[test]
+fn doctor_shows_every_setting_and_its_source_in_full() {
+    let home = Home::new();
+    for columns in ["40", "60", "80", "200"] {
+        let mut doctor = home.command(&["doctor"]);
+        doctor.env("COLUMNS", columns);
+        let out = home.finish(doctor);
+        let text: String = out.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in
+            ["base URL http://127.0.0.1:9/v1", "(environment, TOGETHER_BASE_URL)", "(environment, LLBATCH_STATE_DIR)"]
+        {
+            let part = if columns == "200" { part.trim_matches(['(', ')']) } else { part };
+            assert!(text.contains(part), "{columns}: {part}\n{}", out.stdout);
+        }
+        assert!(!text.contains('…') && !out.stderr.contains("no room"), "{columns}: {}", out.stdout);
+    }
+}
+
 #[test]
 fn forecast_shows_whole_names_of_models() {
     let home = Home::new();

@@ -116,7 +116,11 @@ fn killed_job_is_reported_up_to_its_last_answer() {
 fn unknown_job_is_a_usage_error() {
     let home = Home::new();
     home.llbatch(&["report", "last"]).code(2).says(&["no job"]);
-    home.llbatch(&["report", "nobody"]).code(2).says(&["nobody", "llbatch status"]);
+    home.llbatch(&["report", "nobody"]).code(2).says(&[
+        "no job and no file `nobody`",
+        "llbatch status",
+        "results files",
+    ]);
     home.llbatch(&["report"]).code(2);
 }
 

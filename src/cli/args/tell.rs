@@ -9,7 +9,7 @@ use crate::atomic_file::local;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 use crate::store::Tags;
-use crate::telling::{Notice, TellAsk};
+use crate::telling::{TellAsk, Webhook};
 
 /// Flags with which a command tells others how it goes and ends.
 #[derive(Debug, Args)]
@@ -54,13 +54,13 @@ impl TellArgs {
 }
 
 /// Checks the receiver of a notice. No error repeats its URL, which may hold a secret.
-fn notice_to(url: &str, settings: &Settings) -> Result<Notice> {
+fn notice_to(url: &str, settings: &Settings) -> Result<Webhook> {
     let url = ReceiverUrl::parse(url)
         .map_err(|why| Error::usage(format!("--notify: {why}")).hint("pass an https URL, or http to this machine"))?;
     if url.is_secure() {
         settings.check_proxy()?;
     }
-    Ok(Notice { url, secret: settings.notify_secret()? })
+    Ok(Webhook { url, secret: settings.notify_secret()? })
 }
 
 /// Tags of a job.

@@ -85,7 +85,9 @@ fn summary_arrives_signed_although_the_receiver_fails_and_hangs() {
 #[test]
 fn refusal_and_redirect_are_not_tried_again() {
     let (home, server) = (home(), Server::start(&[]));
-    for (statuses, words) in [(&[404][..], "HTTP 404"), (&[302], "HTTP 302, and redirects are not followed")] {
+    let cases: [(&'static [u16], &str); 2] =
+        [(&[404], "HTTP 404"), (&[302], "HTTP 302, and redirects are not followed")];
+    for (statuses, words) in cases {
         let receiver = receiver(statuses);
         let url = format!("{}/T0/canary-path", receiver.url);
         let out = notify(&home, &server, &url).code(0);

@@ -93,7 +93,7 @@ fn interrupted_command_tells_too() {
     home.at(&slow.url, &["submit", "night.jsonl", "--name", "night"]).code(0);
     home.write("told", "");
     let wait = home.start(home.command_at(&slow.url, &["wait", "night", "--poll", "100ms", "--on-done", KEEP]));
-    until("the wait polls", || slow.stats()["by_path"].to_string().contains("GET"));
+    until("the wait polls", || slow.count("/v1/batches/{id}", 200) > 1);
     wait.signal("TERM");
     wait.wait().code(143);
     assert!(home.read("told").ends_with("] [running] [143]\n"), "{}", home.read("told"));

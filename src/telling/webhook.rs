@@ -1,5 +1,6 @@
 //! The notice of `--notify`: a POST of the summary, signed if the config file names a secret.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,14 +18,14 @@ const EACH: Duration = Duration::from_secs(10);
 
 /// The receiver of a notice.
 #[derive(Debug)]
-pub struct Notice {
+pub struct Webhook {
     /// Its address.
     pub url: ReceiverUrl,
     /// The secret that signs it.
     pub secret: Option<SecretString>,
 }
 
-impl Notice {
+impl Webhook {
     /// Sends `document`, up to five times. `job` is a part of the key by which a receiver knows a repeated notice.
     ///
     /// # Errors
@@ -82,8 +83,12 @@ fn reception(status: u16) -> Reception {
 fn signature(secret: &SecretString, timestamp: &str, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
     let tag = hmac::sign(&key, format!("{timestamp}.{body}").as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={hex}")
+    let mut signature = "sha256=".to_owned();
+    for byte in tag.as_ref() {
+        // Writing to a string cannot fail.
+        let _ = write!(signature, "{byte:02x}");
+    }
+    signature
 }
 
 #[cfg(test)]
