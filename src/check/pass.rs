@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::block::BlockFindings;
 use super::groups::ProblemGroups;
-use super::hash_buckets::HashBuckets;
+use super::hash_buckets::{AlikeRows, RowBuckets};
 use super::{duplicates, first_look, scan};
 use crate::error::Result;
 use crate::input::{FieldNames, Inputs, Shard};
@@ -84,8 +84,8 @@ pub struct Checked {
     pub fields: Option<FieldNames>,
     /// Rows that are longer than their model reads. `None`: the check has not compared them.
     pub too_long: Option<RowSet>,
-    /// Bits of requests that come more than once, ascending, if repeats were looked for.
-    pub repeated: Vec<u64>,
+    /// Rows whose request may be that of another row, if repeats were looked for.
+    pub alike: AlikeRows,
 }
 
 impl<'a> Pass<'a> {
@@ -132,7 +132,7 @@ impl<'a> Pass<'a> {
         let shard = self.inputs.chosen().shard();
         let mut checked = Checked { inputs: self.inputs.shown(), shard, groups, too_long, ..Checked::default() };
         let mut ids = duplicates::Ids::default();
-        let mut keys = HashBuckets::default();
+        let mut keys = RowBuckets::default();
         let mut models: HashMap<Arc<str>, u64> = HashMap::new();
         let work = |block: &_| BlockFindings::of(block, self, inspect);
         scan::scan(&self.inputs.of_all_shards(), self.threads, &work, &mut |found: BlockFindings<T>| {
@@ -142,10 +142,10 @@ impl<'a> Pass<'a> {
                 if !row.is_own {
                     continue;
                 }
-                if let Some(key) = row.good.as_ref().and_then(|good| good.key) {
-                    keys.add(key);
-                }
                 checked.rows += 1;
+                if let Some(key) = row.good.as_ref().and_then(|good| good.key) {
+                    keys.add(key, checked.rows);
+                }
                 let good = row
                     .good
                     .and_then(|good| Some(Inspected { model: &found.models.get(good.model)?.0, value: good.value }));
@@ -174,7 +174,7 @@ impl<'a> Pass<'a> {
             checked.problems.extend(found.problems.into_iter().take(room));
             Ok(())
         })?;
-        checked.repeated = keys.repeated();
+        checked.alike = keys.alike();
         first_look::refuse_faults(&checked.problems)?;
         checked.models = models.into_iter().collect();
         checked.models.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));

@@ -1,8 +1,8 @@
 //! Rows whose request an earlier row makes, found among millions in a few bytes a row.
 //!
-//! The first pass keeps 44 bits for each request, as for ids: a hash that equal requests share, and that is made faster than
-//! their key. Where bits come twice, a second pass compares whole keys. It holds each key that comes more than once with
-//! its first row: up to 90 bytes while the table grows. A million rows of 1,000 keys take next to nothing. A million keys
+//! The first pass keeps eight bytes for each request: its row, and most of a hash that equal requests share, and that is made
+//! faster than their key. Of rows whose hashes are the same, a second pass compares whole keys; it parses no other row. It holds
+//! each key that comes more than once with its first row: up to 90 bytes while the table grows. A million rows of 1,000 keys take next to nothing. A million keys
 //! that come twice each take 35 to 90 MB.
 //!
 //! The first row of a key is its *leader*, the others are its *followers*. One bit a row tells them apart, and the
@@ -50,7 +50,7 @@ struct Twin {
     sampled: bool,
 }
 
-/// The bits that the first pass keeps: the same for requests with the same key.
+/// The hash that the first pass keeps: the same for requests with the same key.
 pub(super) fn short(draft: &Draft<'_>) -> u64 {
     json::sketch(&draft.body) >> (u64::BITS - HASH_BITS)
 }
@@ -78,7 +78,7 @@ impl RepeatSearch<'_> {
     pub fn run(&self, each: &mut dyn FnMut(Follower) -> Result<()>) -> Result<Repeats> {
         let Self { pass, checked, .. } = *self;
         let mut repeats = Repeats::default();
-        if checked.repeated.is_empty() {
+        if checked.alike.is_empty() {
             return Ok(repeats);
         }
         let unwritable = |e| Error::io("a temporary file cannot be written in the state directory", e);
@@ -115,13 +115,11 @@ impl RepeatSearch<'_> {
         let Self { pass: Pass { builder, .. }, checked, keys, inspector, .. } = self;
         let mut found = Vec::new();
         block.for_each(|record| {
-            let Some(draft) = record.ok().and_then(|record| builder.draft(&record).ok()) else { return };
-            if checked.repeated.binary_search(&short(&draft)).is_ok() {
-                let key = keys.of(&draft);
-                let (model, stats) = (builder.shared(&draft.model), inspector.inspect(&draft));
-                let (id, fingerprint, sampled) = (draft.id.as_ref().into(), draft.fingerprint(), is_sampled(&draft));
-                found.push(Twin { row: draft.row, id, fingerprint, key, model, stats, sampled });
-            }
+            let Some(record) = record.ok().filter(|record| checked.alike.contains(record.row)) else { return };
+            let Ok(draft) = builder.draft(&record) else { return };
+            let (key, model, stats) = (keys.of(&draft), builder.shared(&draft.model), inspector.inspect(&draft));
+            let (id, fingerprint, sampled) = (draft.id.as_ref().into(), draft.fingerprint(), is_sampled(&draft));
+            found.push(Twin { row: draft.row, id, fingerprint, key, model, stats, sampled });
         });
         found
     }

@@ -248,9 +248,9 @@ proptest! {
         let (builder, table, keys) = (builder(), PriceTable::builtin(), crate::request::KeyMaker::new("s"));
         let pass = Pass { keys: Some(&keys), ..Pass::new(&inputs, &builder) };
         let mut checked = pass.run().unwrap();
-        // As if the bits of another request were repeated too.
-        checked.repeated.extend([7, u64::MAX >> 20]);
-        checked.repeated.sort_unstable();
+        // As if other requests had the hash of these.
+        checked.alike.insert(3);
+        checked.alike.insert(70);
         let inspector = estimate::RowInspector::new(0, crate::tokens::Estimator::shared(), &table);
         let dir = Some(dir.path());
         let search = repeats::RepeatSearch { pass: &pass, checked: &checked, keys: &keys, inspector: &inspector, dir };

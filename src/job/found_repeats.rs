@@ -28,7 +28,7 @@ impl FoundRepeats {
     pub fn of(rows: JobRows<'_>, checked: &Checked, keys: &KeyMaker, workspace: Workspace<'_>) -> Result<Self> {
         let Workspace { ctx, store, .. } = workspace;
         let table = &ctx.settings.prices;
-        if checked.repeated.is_empty() {
+        if checked.alike.is_empty() {
             return Ok(Self { repeats: Repeats::default(), saved: None });
         }
         let counting = Counting::usual(Factors::default());
