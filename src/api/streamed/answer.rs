@@ -49,6 +49,7 @@ struct AnswerEvents<'a> {
     error: Option<Bytes>,
     /// The last event has come.
     is_done: bool,
+    awaited: Awaited,
 }
 
 impl<'a> StreamedAnswer<'a> {
@@ -62,6 +63,7 @@ impl<'a> StreamedAnswer<'a> {
             pieces: 0,
             error: None,
             is_done: false,
+            awaited: Awaited::Answer,
         };
         Self { came: 0, reader: EventReader::default(), events }
     }
@@ -87,13 +89,8 @@ impl<'a> StreamedAnswer<'a> {
     }
 
     /// Returns what is still to come.
-    pub(super) fn awaited(&self) -> Awaited {
-        match &self.events {
-            events if events.is_done => Awaited::End,
-            events if !events.is_final() => Awaited::Answer,
-            events if events.assembly.has_usage() => Awaited::End,
-            _ => Awaited::Usage,
-        }
+    pub(super) const fn awaited(&self) -> Awaited {
+        self.events.awaited
     }
 
     /// Returns true if an error has come in place of the answer.
@@ -144,6 +141,7 @@ impl AnswerEvents<'_> {
     fn take(&mut self, data: &[u8], is_error: bool) -> Result<(), Failure> {
         if data.trim_ascii() == DONE {
             self.is_done = true;
+            self.awaited = Awaited::End;
             return Ok(());
         }
         if data.is_empty() {
@@ -155,6 +153,11 @@ impl AnswerEvents<'_> {
             Err(_) => Chunk::Invalid,
         };
         match chunk {
+            // A mere piece ends nothing.
+            Chunk::More => {
+                self.pieces += 1;
+                return Ok(());
+            }
             Chunk::Piece => self.pieces += 1,
             Chunk::Other => {}
             // The answer was paid for, and is whole. An error that ended it is said in its own words.
@@ -162,6 +165,12 @@ impl AnswerEvents<'_> {
             Chunk::Error => self.error = Some(Bytes::copy_from_slice(data)),
             Chunk::Invalid => return Err(bad(self.status, "with an event that is no chunk of an answer")),
         }
+        self.awaited = match () {
+            () if self.is_done => Awaited::End,
+            () if !self.is_final() => Awaited::Answer,
+            () if self.assembly.has_usage() => Awaited::End,
+            () => Awaited::Usage,
+        };
         Ok(())
     }
 }

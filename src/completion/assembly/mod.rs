@@ -23,6 +23,8 @@ pub struct Assembly {
 /// The news in the data of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
+    /// A piece of the answer, and nothing else that the one before did not say.
+    More,
     /// A piece of the answer.
     Piece,
     /// A chunk with anything else: roles, reasons, counts.
@@ -64,7 +66,7 @@ impl Assembly {
     /// Takes the data of an event.
     pub fn push(&mut self, data: &str) -> Chunk {
         if self.continues(data) {
-            return Chunk::Piece;
+            return Chunk::More;
         }
         self.frame = None;
         self.bytes += data.len();
@@ -360,9 +362,22 @@ impl Members {
     }
 
     fn into_json(self) -> String {
-        let members: Vec<String> =
-            self.0.into_iter().map(|(name, value)| format!("{}:{value}", json::quote(&name))).collect();
-        format!("{{{}}}", members.join(","))
+        let bytes: usize = self.0.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let mut json = String::with_capacity(bytes + 2);
+        for (name, value) in &self.0 {
+            json.push(if json.is_empty() { '{' } else { ',' });
+            if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                json.push('"');
+                json.push_str(name);
+                json.push('"');
+            } else {
+                json.push_str(&json::quote(name));
+            }
+            json.push(':');
+            json.push_str(value);
+        }
+        json.push_str(if json.is_empty() { "{}" } else { "}" });
+        json
     }
 }
 
