@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Canned, Fault, FaultServer, Home, Server, answered, codes, prompts, until};
+use crate::support::{Asked, Canned, Fault, FaultServer, Home, Out, Server, answered, codes, prompts, until};
 
 /// A server that takes a while for each answer, and works on many at once.
 fn slow(time: Duration) -> FaultServer {
@@ -320,18 +320,15 @@ fn web_pages_of_one_server_stop_no_run_that_another_answers() {
     out.says(&["a web page answers instead of the API"]);
 }
 
-#[test]
-fn dead_server_and_one_without_the_model_do_not_stop_rows_of_other_models() {
-    let dead = FaultServer::start(|asked| match asked.number {
-        1 => Fault::Away(Duration::from_secs(3)),
-        _ => Fault::None,
-    });
+/// Answers rows of two models by one server that has both, and whose first answer is this fault, and one that lacks a model.
+fn one_server_has_the_model(fault: fn(&Asked<'_>) -> Fault) -> (String, Home, Out) {
+    let has = FaultServer::start(fault);
     let serves = FaultServer::start(|asked| {
         std::thread::sleep(Duration::from_millis(20));
         let lacks = asked.prompt.starts_with("rare");
         if lacks { Fault::Instead(Canned::status(404)) } else { Fault::None }
     });
-    let home = home_with(&[&dead.url, &serves.url], NO_KEY);
+    let home = home_with(&[&has.url, &serves.url], NO_KEY);
     let row = |n: u32| match n % 10 {
         0 => serde_json::json!({"id": format!("q{n}"), "prompt": format!("rare {n}"), "model": "rare"}),
         _ => serde_json::json!({"id": format!("q{n}"), "prompt": format!("question {n}"), "model": "common"}),
@@ -339,6 +336,26 @@ fn dead_server_and_one_without_the_model_do_not_stop_rows_of_other_models() {
     home.write("in.jsonl", (1..=200).map(|n| row(n).to_string() + "\n").collect::<String>());
     let out = home.llbatch(&run_args(&["--concurrency", "4", "-v"])).code(0);
     assert!(codes(&home.read("out.jsonl")).iter().all(|(_, code)| code == "ok"));
+    assert!(by_url(&home.json("sum.json"))[&has.url].0 >= 20, "rows of the rare model came back to it");
+    (has.url.clone(), home, out)
+}
+
+#[test]
+fn dead_server_and_one_without_the_model_do_not_stop_rows_of_other_models() {
+    let (_, _, out) = one_server_has_the_model(|asked| match asked.number {
+        1 => Fault::Away(Duration::from_secs(3)),
+        _ => Fault::None,
+    });
     assert!(!out.stderr.contains("service is unreachable"), "{}", out.stderr);
-    assert!(by_url(&home.json("sum.json"))[&dead.url].0 >= 20, "rows of the rare model came back to it");
+}
+
+#[test]
+fn server_that_is_full_and_one_without_the_model_do_not_hold_up_rows_of_other_models() {
+    let (full, home, _) = one_server_has_the_model(|asked| match asked.number {
+        1..=3 => Fault::Instead(Canned::with(503, &[("retry-after", "3")])),
+        _ => Fault::None,
+    });
+    // Rows of the common model went on meanwhile at the other one.
+    let rows = by_url(&home.json("sum.json"));
+    assert!(rows[&full].0 < 60, "{rows:?}");
 }

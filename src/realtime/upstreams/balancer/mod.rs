@@ -207,9 +207,10 @@ impl Balancer {
     }
 
     /// The server has no capacity, such as while it loads a model: it is left out for `wait`, or for its next pause if that is
-    /// longer. Returns false if no other URL could take its rows of this model.
+    /// longer. Returns false if no other URL gets rows.
     pub(super) fn is_full(&mut self, now: Instant, chosen: Chosen, model: &str, wait: Duration) -> bool {
-        let others = self.others(chosen).any(|url| url.serves(model));
+        // Rows that only this URL serves wait for it, and hold up no others.
+        let others = self.others(chosen).any(UrlLoad::is_well);
         let load = &mut self.urls[chosen.url];
         if others && (load.health.is_well() || chosen.probe) {
             load.health.leave_out(now, wait);

@@ -184,7 +184,17 @@ fn row_waits_for_a_dead_url_that_may_have_its_model() {
     }
     assert!(!balancer.serves("m") && balancer.serves("other"));
     assert_eq!(balancer.take(now, any()), Chosen { url: 2, probe: true });
-    assert!(!balancer.is_full(now, Chosen { url: 2, probe: false }, "m", Duration::ZERO), "no other has the model");
+}
+
+#[test]
+fn only_url_with_a_model_holds_up_no_other_model_while_it_is_full() {
+    let now = Instant::now();
+    let mut balancer = balancer();
+    for url in [0, 1] {
+        assert!(lacks(&mut balancer, now, Chosen { url, probe: false }));
+    }
+    assert!(balancer.is_full(now, Chosen { url: 2, probe: false }, "m", Duration::from_secs(9)));
+    assert_eq!((balancer.wait(now, "m"), balancer.wait(now, "other")), (Some(Duration::from_secs(1)), None));
 }
 
 /// Refuses a request at this URL for the key.
