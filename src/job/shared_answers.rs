@@ -146,20 +146,19 @@ impl SharedAnswers {
         Ok(None)
     }
 
-    fn restore(&self, answers: Vec<SealedAnswer>, earlier: &mut EarlierOutcomes, start: &RunStart) -> Result<()> {
-        let recorded = self.recorded(&answers)?;
+    fn restore(&self, mut answers: Vec<SealedAnswer>, earlier: &mut EarlierOutcomes, start: &RunStart) -> Result<()> {
         let done = Arc::make_mut(&mut earlier.done);
-        let mut taken = Vec::new();
-        for SealedAnswer { outcome, .. } in answers {
-            let row = outcome.row;
-            let wanted =
-                (1..=start.checked.rows).contains(&row) && !done.contains(row) && !earlier.awaited.contains(row);
-            if wanted && passes(&outcome, &start.rules) {
-                done.insert(row);
-                let costs = !recorded.contains(row) && outcome.batch.is_none();
-                taken.push(if costs { outcome } else { at_no_cost(&outcome) });
-            }
-        }
+        answers.retain(|SealedAnswer { outcome, .. }| {
+            let (row, awaited) = (outcome.row, &earlier.awaited);
+            let wanted = (1..=start.checked.rows).contains(&row) && !done.contains(row) && !awaited.contains(row);
+            wanted && passes(outcome, &start.rules) && done.insert(row)
+        });
+        let recorded = self.recorded(&answers)?;
+        let priced = |SealedAnswer { outcome, .. }: SealedAnswer| {
+            let costs = !recorded.contains(outcome.row) && outcome.batch.is_none();
+            if costs { outcome } else { at_no_cost(&outcome) }
+        };
+        let taken: Vec<Outcome> = answers.into_iter().map(priced).collect();
         earlier.answered += taken.len() as u64;
         earlier.db.put_all(&taken)?;
         earlier.db.commit(false)
@@ -172,7 +171,8 @@ impl SharedAnswers {
         let (first, last) = (sealed.keys().min().copied(), sealed.keys().max().copied());
         let mut recorded = RowSet::default();
         for db in &self.others {
-            let mut from = first;
+            // The last job has nearly always all of them.
+            let mut from = first.filter(|_| recorded.count() < sealed.len() as u64);
             while let Some(row) = from {
                 let page = db.answers(row, PAGE)?;
                 let same = page.iter().filter(|(row, fingerprint, _)| sealed.get(row) == Some(fingerprint));
