@@ -104,11 +104,12 @@ pub fn chosen(ask: &CleanAsk<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
     let mut jobs = if ask.jobs.is_empty() {
         ledger.recent(u32::MAX)?
     } else {
-        let mut jobs = Vec::new();
+        let mut jobs: Vec<Job> = Vec::new();
         for name in ask.jobs {
             match find_local(name, &store, &ledger) {
                 // A `clean` that was killed at its end is run again.
                 Err(error) if error.exit == Exit::Usage && ledger.removed(name)?.is_some() => {}
+                Ok(job) if jobs.iter().any(|known| known.id == job.id) => {}
                 found => jobs.push(found?),
             }
         }

@@ -164,6 +164,9 @@ fn job_that_is_named_twice_is_shown_once() {
     let document = home.llbatch(&[&names[..], &["--json"]].concat()).code(0).stdout;
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
     assert_eq!(document["jobs"].as_array().map(Vec::len), Some(1), "{document}");
+    let removed = home.llbatch(&["clean", &job, "night", "--json"]).code(0).stdout;
+    let removed: serde_json::Value = serde_json::from_str(&removed).unwrap();
+    assert_eq!(removed["removed"], serde_json::json!([job]));
 }
 
 #[test]
