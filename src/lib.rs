@@ -28,9 +28,10 @@
 //! | [`atomic_file`] | files and objects that appear when they are complete | objects |
 //! | [`machine`] | names of this host, its boot and this process; the signals that it ignores | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
+//! | [`attached`] | local files that requests carry: found, typed and hashed, and read when they are sent | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`tokens`] | estimates and bounds of tokens | – |
-//! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome, tokens |
+//! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | attached, outcome, tokens |
 //! | [`rules`] | the rules that an answer must pass: schema, choices, completeness | outcome |
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
@@ -99,6 +100,7 @@
 
 mod api;
 mod atomic_file;
+mod attached;
 mod batch;
 mod batch_status;
 mod check;

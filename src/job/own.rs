@@ -58,7 +58,9 @@ impl RunSource {
             Start::Continue { job, flags } => {
                 let job = ledger.find(job)?;
                 let spec = spec_of(&job)?;
-                if flags.as_ref().is_some_and(|flags| flags.params != spec.params || flags.reading != spec.reading) {
+                if flags.as_ref().is_some_and(|flags| {
+                    flags.params.anywhere() != spec.params.anywhere() || flags.reading != spec.reading
+                }) {
                     return Err(Error::usage(
                         "without INPUT, a job resumes with its original requests, and these flags would change them",
                     )

@@ -124,7 +124,8 @@ impl JobRows<'_> {
     /// was valid and has not been written to since.
     pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<CheckedRows> {
         // Repeated requests are found by reading them.
-        let clean = how.clean.filter(|_| how.keys.is_none());
+        // Files beside the input may have changed.
+        let clean = how.clean.filter(|_| how.keys.is_none() && !self.builder.reads_files());
         let clean = clean.filter(|clean| self.inputs.stamp().is_some_and(|stamp| stamp == clean.stamp));
         let old = match (old, clean) {
             (Some(db), Some(clean)) => {

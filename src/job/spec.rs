@@ -118,9 +118,14 @@ impl Spec {
     /// stdin.
     pub fn key(&self, content: &str) -> String {
         let ReadOptions { format, .. } = self.reading;
-        let mut parts =
-            serde_json::json!([canonical_service(&self.identity()), self.inputs, format, self.params, content])
-                .to_string();
+        let mut parts = serde_json::json!([
+            canonical_service(&self.identity()),
+            self.inputs,
+            format,
+            self.params.anywhere(),
+            content
+        ])
+        .to_string();
         // Commands without the other flags keep the keys that earlier versions gave them.
         if self.reading != (ReadOptions { format, ..ReadOptions::default() }) {
             parts.push_str(&serde_json::json!(self.reading).to_string());
@@ -179,7 +184,13 @@ impl Spec {
     /// Returns true if both make the same requests of the same input.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
-            (canonical_service(&spec.identity()), spec.inputs.clone(), spec.spooled, spec.reading, spec.params.clone())
+            (
+                canonical_service(&spec.identity()),
+                spec.inputs.clone(),
+                spec.spooled,
+                spec.reading,
+                spec.params.anywhere(),
+            )
         };
         parts(self) == parts(other)
     }

@@ -114,7 +114,8 @@ pub fn bounds(
             if rows.binary_search(&record.row).is_err() {
                 return;
             }
-            let Ok(request) = builder.request(&record) else { return };
+            let request = builder.request(&record).ok().or_else(|| builder.presumed(&record));
+            let Some(request) = request else { return };
             let mut reserve = request.reserve(table.image_tokens(&request.model));
             if let Some(last) = tried.get(&record.row).filter(|_| reserve.completion > 0) {
                 reserve.completion = reserve.completion.max(last.completion);

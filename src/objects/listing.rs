@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::bucket::ObjectBucket;
 use super::failure::Direction;
 use super::url::{ObjectPlace, ObjectUrl};
-use super::{glob, hub, is_url};
+use super::{hub, is_url};
 use crate::error::{Error, Exit, Result};
+use crate::text::glob;
 
 /// Returns true if `url` may stand for several objects.
 fn is_pattern(url: &ObjectUrl) -> bool {

@@ -11,7 +11,7 @@ mod bucket;
 mod connector;
 mod failure;
 mod gcp;
-mod glob;
+
 mod hub;
 mod listing;
 mod pinned;

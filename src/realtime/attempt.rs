@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::Stopped;
 use super::decision::{Decision, TryFacts, class_of, decide};
 use super::health::RefusedRow;
@@ -18,6 +20,7 @@ use crate::completion::{AnswerPlaces, Truncation};
 use crate::fault::code_of;
 use crate::json;
 use crate::outcome::{ErrorCode, RowError, Usage};
+use crate::request::FileFault;
 
 /// The result of one request.
 pub(super) enum Tried {
@@ -57,6 +60,10 @@ impl RowTask {
     /// Sends the request once. Returns the wait before the next try, if there is to be one.
     pub(super) async fn attempt(&mut self) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
+        let body = match engine.file_memory.whole(&self.body, &self.files).await {
+            Ok(body) => body,
+            Err(fault) => return self.unsendable(&fault),
+        };
         let sent_at = Instant::now();
         let visit = engine.upstreams.visit(sent_at, &self.outcome.model, self.affinity, &self.failed_urls);
         self.outcome.url = visit.site().number;
@@ -67,7 +74,7 @@ impl RowTask {
                 self.interrupted();
                 return None;
             }
-            result = self.post(visit.site()) => result,
+            result = self.post(visit.site(), body.bytes.clone()) => result,
         };
         let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
         // A request that never left this machine does not count.
@@ -100,15 +107,23 @@ impl RowTask {
     }
 
     /// Sends the request, and waits for the whole answer or for the pieces of a stream.
-    async fn post(&mut self, to: &Site) -> Result<Reply, Failure> {
+    async fn post(&mut self, to: &Site, body: Bytes) -> Result<Reply, Failure> {
         let (Site { client, address, .. }, speed) = (to, &self.engine.options.speed);
         self.outcome.first_token_ms = None;
         let Some(patience) = speed.stream else {
-            return client.post(address, self.body.clone(), speed.request_timeout).await;
+            return client.post(address, body, speed.request_timeout).await;
         };
-        let StreamedReply { reply, first_token } = client.post_streamed(address, self.body.clone(), patience).await?;
+        let StreamedReply { reply, first_token } = client.post_streamed(address, body, patience).await?;
         self.outcome.first_token_ms = first_token.map(millis);
         Ok(reply)
+    }
+
+    /// Ends a row whose local files are not as they were when it was checked. Nothing is sent.
+    fn unsendable(&mut self, fault: &FileFault) -> Option<Duration> {
+        let charge = self.charge.take();
+        self.engine.gate.learn(|limiter| limiter.give_back(charge));
+        self.outcome.error = Some(RowError::new(ErrorCode::InvalidRequest, fault.message.clone()));
+        None
     }
 
     fn count_request(&mut self) {

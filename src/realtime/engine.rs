@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::LocalSet;
 
 use super::dispatch::Dispatcher;
+use super::file_memory::FileMemory;
 use super::gate::Gate;
 use super::health::Health;
 use super::limiter::Hold;
@@ -41,6 +42,7 @@ pub(super) struct Engine {
     pub(super) wallet: Wallet,
     pub(super) waits: Waits,
     pub(super) parked: Parked,
+    pub(super) file_memory: FileMemory,
     peers: RefCell<PeerView>,
 }
 
@@ -54,6 +56,7 @@ impl Engine {
             wallet: Wallet::new(options.budget.clone(), Arc::clone(&shared), events.clone()),
             waits: Waits::default(),
             parked: Parked::default(),
+            file_memory: FileMemory::default(),
             peers: RefCell::default(),
             options,
             shared,

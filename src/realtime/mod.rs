@@ -17,6 +17,7 @@ mod concurrency;
 mod decision;
 mod dispatch;
 mod engine;
+mod file_memory;
 mod funds;
 mod gate;
 mod health;

@@ -14,7 +14,7 @@ use super::upstreams::FailedUrls;
 use crate::api::error::{Failure, Fault};
 use crate::completion::{UnpackedAnswer, unpacked};
 use crate::outcome::{ErrorCode, Outcome, Usage};
-use crate::request::{OutRequest, PackedRow, PackedRows, Request};
+use crate::request::{Attachments, OutRequest, PackedRow, PackedRows, Request};
 
 /// The rows of a request.
 pub(super) enum TaskRows {
@@ -37,6 +37,8 @@ pub(super) struct TaskRequest {
     /// The outcome so far. That of a pack has the number of its last row, which is claimed, and the sums of its rows.
     pub(super) outcome: Outcome,
     pub(super) body: String,
+    /// The local files of the body.
+    pub(super) files: Attachments,
     /// Estimated tokens of the prompt.
     pub(super) about: u64,
 }
@@ -55,6 +57,7 @@ impl TaskRequest {
                     outcome: unsent(&request, request.reserve(image)),
                     about: request.about(image),
                     body: request.body.into_string(),
+                    files: request.files,
                     rows: TaskRows::One,
                 }
             }
@@ -64,6 +67,7 @@ impl TaskRequest {
                     outcome: rows.last().map_or_else(empty, |last| unsent(last, reserve(&rows))),
                     about: rows.rows().iter().map(|row| row.request.about(None)).sum(),
                     body: rows.body(),
+                    files: Attachments::default(),
                     rows: TaskRows::Pack(rows, Vec::new()),
                 }
             }

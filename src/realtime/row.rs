@@ -16,7 +16,7 @@ use super::wallet::Unaffordable;
 use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
-use crate::request::{OutRequest, streaming};
+use crate::request::{Attachments, OutRequest, streaming};
 
 /// The task of one request: of a row, or of the rows of a pack.
 pub(super) struct RowTask {
@@ -28,7 +28,9 @@ pub(super) struct RowTask {
     /// The pack is halved before it is sent again.
     pub(super) is_to_be_halved: bool,
     pub(super) tries: Tries,
+    /// The body, with stand-ins for local files.
     pub(super) body: Bytes,
+    pub(super) files: Attachments,
     /// Its place in the order of sending.
     pub(super) turn: u64,
     /// Tokens that the limiter sets aside for a try.
@@ -83,7 +85,7 @@ impl Waste {
 
 impl RowTask {
     pub(super) fn new(engine: Rc<Engine>, request: OutRequest, turn: u64, probe: bool) -> Self {
-        let TaskRequest { rows, outcome, body, about } = TaskRequest::new(request, &engine);
+        let TaskRequest { rows, outcome, body, files, about } = TaskRequest::new(request, &engine);
         let affinity = engine.upstreams.key_of(&body);
         let streams = engine.options.speed.stream.is_some();
         let body = if streams { streaming(&body) } else { body };
@@ -100,6 +102,7 @@ impl RowTask {
             is_to_be_halved: false,
             body: Bytes::from(body),
             charge: None,
+            files,
             probe,
             looking: false,
             in_flight: 1,

@@ -32,7 +32,7 @@ impl Default for BatchFileForm {
     }
 }
 
-/// Appends the line of `draft`, named `id`, with its line end.
+/// Appends the line of `draft`, named `id`, with its line end, and with the stand-ins of its local files.
 pub fn append(out: &mut Vec<u8>, id: &str, draft: &Draft<'_>, form: BatchFileForm) {
     out.extend_from_slice(br#"{"custom_id":"#);
     json::write(id, out);
@@ -50,7 +50,7 @@ pub fn append(out: &mut Vec<u8>, id: &str, draft: &Draft<'_>, form: BatchFileFor
     out.extend_from_slice(b"}\n");
 }
 
-/// Counts the bytes of the line of `draft` under its own id.
+/// Counts the bytes of the line of `draft` under its own id, as it is sent.
 pub fn length(draft: &Draft<'_>, form: BatchFileForm) -> u64 {
     const FRAME: usize = r#"{"custom_id":"","body":}"#.len() + 1;
     // Escapes are rare: `\n` and `\"` take a byte more each, other control characters five.
@@ -68,5 +68,5 @@ pub fn length(draft: &Draft<'_>, form: BatchFileForm) -> u64 {
     } else {
         draft.endpoint.batch_method().map_or(0, |method| r#","method":"""#.len() + method.len())
     };
-    (FRAME + id + method + draft.body.len()) as u64
+    draft.files.sent_bytes((FRAME + id + method + draft.body.len()) as u64)
 }

@@ -7,13 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::body::{BodyPatch, Built, DefaultMember, OwnParameter, SubjectText};
 use super::columns::cell_value;
+use super::images::{ImageFlags, MissingImage};
 use super::params::{self, Endpoint, ParameterKind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
 use super::template::Template;
 use super::typed_columns::typed_value;
 use super::usage::RowUsage;
-use super::{CHOICES, Draft, Request, flags, hints, id};
+use super::{Attachments, CHOICES, Draft, Request, flags, hints, id};
 use crate::error::{Error, Result};
 use crate::json::{self, Member, Nested};
 use crate::outcome::Fingerprint;
@@ -39,6 +40,8 @@ pub struct RequestBuilder {
     row_params: Option<Vec<String>>,
     pub(super) usage: RowUsage,
     models: RwLock<HashMap<Box<str>, Arc<str>>>,
+    /// `None`: no request has local files.
+    pub(super) images: Option<ImageFlags>,
 }
 
 /// `--system`.
@@ -97,6 +100,7 @@ impl RequestBuilder {
             row_params: flags::row_params(params)?,
             usage: RowUsage::default(),
             models: RwLock::default(),
+            images: ImageFlags::new(params)?,
         })
     }
 
@@ -128,11 +132,21 @@ impl RequestBuilder {
         self.draft(record).map(|draft| self.own(&draft, draft.fingerprint()))
     }
 
+    /// The same for a row that was sent before: an image that is gone since is taken for one at an address. `None`: the record
+    /// makes no request.
+    pub fn presumed(&self, record: &Record<'_>) -> Option<Request> {
+        self.draft_by(record, MissingImage::Presumed).ok().map(|draft| self.own(&draft, draft.fingerprint()))
+    }
+
     /// The same, borrowed from the record as far as nothing changes.
     ///
     /// # Errors
     /// The problem of the record.
     pub fn draft<'a>(&self, record: &Record<'a>) -> Result<Draft<'a>, Problem> {
+        self.draft_by(record, MissingImage::Refused)
+    }
+
+    fn draft_by<'a>(&self, record: &Record<'a>, missing: MissingImage) -> Result<Draft<'a>, Problem> {
         let line = match record.data {
             Data::Json(text) => json::nested(text, "body").map_err(|error| {
                 let id = id::salvaged(self.id.as_deref(), text);
@@ -142,7 +156,11 @@ impl RequestBuilder {
             Data::Line(_) | Data::Columns { .. } => Nested::default(),
         };
         let given = id::given(self.id.as_deref(), record, &line.members)?;
-        let built = match self.build(record, &line) {
+        let built = self.build(record, &line).and_then(|built| match &self.images {
+            Some(images) => images.attach(record, &line.members, built, missing),
+            None => Ok((built, Attachments::default())),
+        });
+        let (built, files) = match built {
             Ok(built) => built,
             Err(problem) => return Err(Problem { id: given.map(Cow::into_owned), ..problem }),
         };
@@ -155,6 +173,7 @@ impl RequestBuilder {
             endpoint: self.endpoint,
             model: built.model,
             body: built.body,
+            files,
             stream_removed: built.stream_removed,
             max_tokens: built.max_tokens,
             members: line.members,
@@ -173,6 +192,7 @@ impl RequestBuilder {
             generated_id: draft.generated_id,
             model: self.shared(&draft.model),
             body: draft.body.as_ref().into(),
+            files: draft.files.clone(),
             stream_removed: draft.stream_removed,
             max_tokens: draft.max_tokens,
             media: draft.media().clone(),
@@ -244,6 +264,7 @@ impl RequestBuilder {
         if subject != "prompt" && json::find(members, subject).is_some() {
             let mut not_ours = vec!["custom_id", "id"];
             not_ours.extend(self.id.as_deref().filter(|name| *name != subject && *name != "model"));
+            not_ours.extend(self.image_fields().filter(|name| *name != subject && *name != "model"));
             return self.patch(&not_ours).pass(record, text, members, || self.system(record, members));
         }
         // Beside a `file`, a `prompt` is a parameter. Alone it is not a request for audio.
@@ -300,7 +321,18 @@ impl RequestBuilder {
         };
         let own = params::kind(name).is_some() || name == params::SYSTEM;
         let all = self.row_params.as_ref().is_some_and(Vec::is_empty);
-        id || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || self.is_subject(name)))
+        let image = self.image_fields().any(|field| field == name);
+        id || image || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || self.is_subject(name)))
+    }
+
+    /// The fields that name images.
+    fn image_fields(&self) -> impl Iterator<Item = &str> {
+        self.images.iter().flat_map(|images| &images.fields).map(String::as_str)
+    }
+
+    /// Returns true if requests carry local files, which may change between two commands.
+    pub const fn reads_files(&self) -> bool {
+        self.images.is_some()
     }
 
     /// Returns true if `--row-params` names this parameter.

@@ -16,6 +16,7 @@ mod flags;
 mod growth;
 mod hints;
 mod id;
+mod images;
 mod key;
 mod messages;
 mod notes;
@@ -43,6 +44,7 @@ pub(crate) use problem::shorten;
 pub use record::{Data, Field, InputPlace, OwnedData, Record};
 pub use template::TEMPLATE_FAULT;
 
+pub use crate::attached::{Attachments, FileFault};
 use crate::json::{self, Member};
 use crate::outcome::{Fingerprint, Usage};
 use crate::tokens::{self, Media};
@@ -76,6 +78,8 @@ pub struct Request {
     pub stream_removed: bool,
     /// The bound on answer tokens, if the body has one.
     pub max_tokens: Option<u64>,
+    /// The local files whose bytes take the places of their stand-ins in the body.
+    pub files: Attachments,
     /// Its parts that are not text.
     media: Media,
     /// Bytes of its body that the model reads once more, beside its length.
@@ -105,6 +109,8 @@ pub struct Draft<'a> {
     pub stream_removed: bool,
     /// The bound on answer tokens, if the body has one.
     pub max_tokens: Option<u64>,
+    /// The local files whose bytes take the places of their stand-ins in the body.
+    pub files: Attachments,
     /// The members of a JSON record, which were found on the way.
     members: Vec<Member<'a>>,
     /// The request may ask for more than one answer.

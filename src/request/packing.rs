@@ -179,6 +179,7 @@ impl Packer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attached::Attachments;
     use crate::outcome::Fingerprint;
     use crate::tokens::Media;
 
@@ -192,6 +193,7 @@ mod tests {
             fingerprint: Fingerprint::default(),
             stream_removed: false,
             max_tokens: None,
+            files: Attachments::default(),
             media: Media::default(),
             answers: Some(0),
             repeated: 0,

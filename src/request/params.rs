@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -186,6 +187,25 @@ pub struct Params {
     /// `--override`: members that replace what rows say: name and JSON text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<(String, String)>,
+    /// `--image`: fields that name images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// `--local-files`: the directory of the local files that messages may name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_files: Option<PathBuf>,
+    /// `--max-file`: the most bytes of a local file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_file: Option<u64>,
+    /// The directory that relative paths of inputs count from, where requests have local files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work_dir: Option<PathBuf>,
+}
+
+impl Params {
+    /// The same without the directory of the command, which does not make another command.
+    pub fn anywhere(&self) -> Self {
+        Self { work_dir: None, ..self.clone() }
+    }
 }
 
 /// The kind of value that a CSV cell holds for a parameter.

@@ -24,6 +24,10 @@ const BARE: Params = Params {
     constant_prompt: false,
     row_params: None,
     overrides: Vec::new(),
+    images: Vec::new(),
+    local_files: None,
+    max_file: None,
+    work_dir: None,
 };
 
 fn with_model() -> Params {

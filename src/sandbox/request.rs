@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
+
 use super::answer_options::AnswerOptions;
 use super::json::{ObjectMembers, elements, string};
 use super::rerank;
@@ -156,7 +159,8 @@ fn read_messages<'a>(raw: Option<&'a str>, request: &mut InferenceRequest<'a>) -
         };
         let text = members.get("content").map_or(Some(Cow::Borrowed("")), content_text);
         let text = text.ok_or_else(|| bad("content must be a string, an array of parts or null"))?;
-        request.prompt_tokens += 4 + tokens(&text) + members.get("content").map_or(0, image_tokens);
+        let images = members.get("content").map_or(Ok(0), image_tokens);
+        request.prompt_tokens += 4 + tokens(&text) + images.map_err(bad)?;
         request.has_tool_result = role == "tool";
         *(if role == "user" { &mut last_user } else { &mut last }) = Some(text);
     }
@@ -178,12 +182,29 @@ fn content_text(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The tokens of a message's images: one to four tiles each, by the hash of the image's URL.
-fn image_tokens(raw: &str) -> u64 {
+/// The tokens of a message's images: one to four tiles each, by the hash of the image's URL. The error says what is wrong with
+/// one.
+fn image_tokens(raw: &str) -> Result<u64, &'static str> {
     /// Tokens of a tile, as the service's page on vision says.
     const TILE: u64 = 1_601;
     let parts = if raw.starts_with('[') { elements(raw).unwrap_or_default() } else { Vec::new() };
-    parts.into_iter().filter_map(image_url).map(|url| TILE * (1 + hash(&url) % 4)).sum()
+    let tiles = |url: Cow<'_, str>| check_image(&url).map(|()| TILE * (1 + hash(&url) % 4));
+    parts.into_iter().filter_map(image_url).map(tiles).sum()
+}
+
+/// Checks the URL of an image: an address, or a data URI whose base64 decodes.
+fn check_image(url: &str) -> Result<(), &'static str> {
+    /// Some clients leave the padding out.
+    const BASE64: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Ok(());
+    }
+    let data = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
+    let (_, data) = data.ok_or("image_url must be an http(s) URL or a base64 data URI of an image")?;
+    BASE64.decode(data).map(drop).map_err(|_| "the base64 of an image_url does not decode")
 }
 
 /// The URL of a part of a message, if it is an image.
@@ -312,6 +333,14 @@ mod tests {
             (r#"{"model":"a/b","messages":{}}"#, Some("messages")),
             (r#"{"model":"a/b","messages":[{"content":"x"}]}"#, Some("messages")),
             (r#"{"model":"a/b","messages":[{"role":"user","content":1}]}"#, Some("messages")),
+            (
+                r#"{"model":"a/b","messages":[{"role":"user","content":[{"image_url":{"url":"cat.png"}}]}]}"#,
+                Some("messages"),
+            ),
+            (
+                r#"{"model":"a/b","messages":[{"role":"user","content":[{"image_url":"data:image/png;base64,A*A="}]}]}"#,
+                Some("messages"),
+            ),
             (r#"{"model":"a/b","max_tokens":0,"messages":[{"role":"user","content":"x"}]}"#, Some("max_tokens")),
             (r#"{"model":"a/b","stream":1,"messages":[{"role":"user","content":"x"}]}"#, Some("stream")),
         ];

@@ -12,7 +12,7 @@ use crate::input::Block;
 use crate::outcome::{ErrorCode, Fingerprint};
 use crate::price::PriceTable;
 use crate::request::batch_line::{self, BatchFileForm};
-use crate::request::{Draft, Problem, Record, RequestBuilder};
+use crate::request::{Attachments, Draft, Problem, Record, RequestBuilder};
 
 /// Bytes that a line adds to its body, about: for the first guess of a buffer's size.
 const AROUND: usize = 64;
@@ -54,6 +54,8 @@ pub(super) struct RowLine {
     pub model: usize,
     pub fingerprint: Fingerprint,
     pub stats: Option<RowStats>,
+    /// The local files whose bytes the line takes when it is written.
+    pub files: Attachments,
 }
 
 /// Makes lines; threads share it.
@@ -133,7 +135,7 @@ impl LineMaker<'_> {
         let start = lines.bytes.len();
         let wire_id = self.wire_ids.of(draft.number, &draft.id);
         batch_line::append(&mut lines.bytes, wire_id.as_deref().unwrap_or(&draft.id), draft, self.options.limits);
-        let size = (lines.bytes.len() - start) as u64;
+        let size = draft.files.sent_bytes((lines.bytes.len() - start) as u64);
         if size > self.options.limits.bytes {
             lines.bytes.truncate(start);
             let problem = oversize(record, size, self.options.limits.bytes);
@@ -158,6 +160,7 @@ impl LineMaker<'_> {
             model,
             fingerprint: if self.options.digests { draft.fingerprint() } else { Fingerprint::default() },
             stats: self.options.inspector.map(|inspector| inspector.inspect(draft)),
+            files: draft.files.clone(),
         })
     }
 }

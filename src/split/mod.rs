@@ -124,7 +124,8 @@ pub struct Split {
 /// `method` too). `checked` must be of the same inputs and builder.
 ///
 /// # Errors
-/// 65 for more than 1,000 models; 1 if the input has more or fewer rows than when it was checked; 66 or 74 if it cannot be
+/// 65 for more than 1,000 models; 1 if the input has more or fewer rows than when it was checked, or a file of a row has
+/// changed since; 66 or 74 if it cannot be
 /// read; the errors of `each` and of the files.
 pub fn split(
     inputs: &Inputs,
@@ -148,7 +149,7 @@ pub fn split(
                 BlockRow::Invalid(invalid) => SplitRow::Invalid(invalid),
                 BlockRow::Line(line) => SplitRow::Line {
                     row: line.row,
-                    file: writer.append(&lines.models[line.model], &lines.bytes[line.bytes.clone()])?,
+                    file: writer.append(&lines.models[line.model], &lines.bytes[line.bytes.clone()], &line.files)?,
                     id: &lines.ids[line.id.clone()],
                     wire_id: line.wire_id.as_deref(),
                     fingerprint: line.fingerprint,

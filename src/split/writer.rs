@@ -10,6 +10,8 @@ use ring::digest;
 use super::stage::{BatchFileSink, NewBatchFile};
 use super::{BatchFile, MOST_MODELS, SplitOptions, too_many_models};
 use crate::error::{Error, Exit, Result};
+use crate::input;
+use crate::request::Attachments;
 
 /// Appends lines to the files of their models, and opens a new file when one is full.
 pub(super) struct BatchFileWriter<'a> {
@@ -31,8 +33,18 @@ impl<'a> BatchFileWriter<'a> {
         Self { options, open: HashMap::new(), done: Vec::new(), next_number: options.first_number }
     }
 
-    /// Appends a line to the file that has room for it, and returns the file's number.
-    pub fn append(&mut self, model: &Arc<str>, line: &[u8]) -> Result<u32> {
+    /// Appends a line, with the local files of its request, to the batch file that has room for it, and returns the number of
+    /// the batch file. One thread does this, so only one row with its files is in memory.
+    pub fn append(&mut self, model: &Arc<str>, line: &[u8], files: &Attachments) -> Result<u32> {
+        if files.is_empty() {
+            return self.append_line(model, line);
+        }
+        let mut whole = Vec::new();
+        files.write(line, &mut whole).map_err(|fault| input::changed(&fault.message))?;
+        self.append_line(model, &whole)
+    }
+
+    fn append_line(&mut self, model: &Arc<str>, line: &[u8]) -> Result<u32> {
         let limits = self.options.limits;
         if let Some(open) = self.open.get_mut(model) {
             if limits.have_room(open.file.rows, open.file.bytes, line.len() as u64) {

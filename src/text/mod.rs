@@ -2,6 +2,7 @@
 
 mod escape;
 mod formula;
+pub mod glob;
 mod grid;
 mod time;
 mod wrap;

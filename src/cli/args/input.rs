@@ -49,6 +49,15 @@ pub struct InputArgs {
     /// Field with the id [default: custom_id, else id, else row-N]
     #[arg(long, value_name = "FIELD", help_heading = "Requests")]
     pub id: Option<String>,
+    /// Field with an image for the prompt: a path, pattern, URL or data URI, or a JSON list of them; may be repeated
+    #[arg(long = "image", value_name = "FIELD", help_heading = "Requests")]
+    pub images: Vec<String>,
+    /// Directory of local files that the rows' own `messages` may name as images
+    #[arg(long, value_name = "DIR", help_heading = "Requests")]
+    pub local_files: Option<PathBuf>,
+    /// Largest local file of a request [default: 10MB]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests")]
+    pub max_file: Option<u64>,
     /// Maximum tokens of an answer, for rows that do not set it
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_tokens: Option<u64>,
@@ -154,6 +163,9 @@ impl InputArgs {
             || self.constant_prompt
             || self.reading() != ReadOptions::default()
             || self.row_params.is_some()
+            || !self.images.is_empty()
+            || self.local_files.is_some()
+            || self.max_file.is_some()
             || self.endpoint != "chat"
     }
 
@@ -216,6 +228,7 @@ impl InputArgs {
         if choices.iter().any(String::is_empty) {
             return Err(Error::usage("--choices: a text is empty").hint("write --choices positive,negative"));
         }
+        let reads_files = !self.images.is_empty() || self.local_files.is_some();
         Ok(Params {
             endpoint: self.endpoint.parse::<Endpoint>().map_err(Error::usage)?,
             model: self.model.clone().or_else(|| settings.run.model.clone()),
@@ -235,6 +248,10 @@ impl InputArgs {
             overrides: pairs("--override", &self.overrides)?,
             row_params: self.row_params.as_deref().map(names),
             constant_prompt: self.constant_prompt,
+            work_dir: if reads_files { std::env::current_dir().ok() } else { None },
+            images: self.images.clone(),
+            local_files: self.local_files.as_deref().map(absolute),
+            max_file: self.max_file,
         })
     }
 }
@@ -248,6 +265,28 @@ fn read_schema(path: &Path) -> Result<String> {
         Error::new(Exit::NoInput, format!("--json-schema {}: cannot be read", path.display())).because(e)
     })?;
     Ok(Schema::new(&text)?.as_str().to_owned())
+}
+
+/// The path from the root.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A number of bytes: `10MB`, `512kB`, `1GiB`, or plain digits.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &*text[digits.len()..].to_ascii_lowercase() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = digits.trim().parse().ok().and_then(|number: u64| number.checked_mul(unit)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "expected a size such as 10MB or 512kB".to_owned())
 }
 
 /// Returns true if standard input is a pipe, or a file that is not empty. Schedulers give `/dev/null`, which is neither.

@@ -9,6 +9,7 @@ mod doubt;
 mod ends;
 mod fetch;
 mod given_up;
+mod images;
 mod input;
 mod key;
 mod late;

@@ -7,6 +7,7 @@ mod crash;
 mod dedupe;
 mod disk;
 mod faults;
+mod images;
 mod input;
 mod odd_answers;
 mod odd_input;

@@ -1,17 +1,17 @@
-//! Patterns of keys: `*` within a part, `**` over parts, `?` and `[a-z]` for one character.
+//! Patterns of keys and file names: `*` within a part, `**` over parts, `?` and `[a-z]` for one character.
 
 /// Returns true if `key` holds the signs of a pattern.
-pub(super) fn is_glob(key: &str) -> bool {
+pub fn is_glob(key: &str) -> bool {
     key.contains(['*', '?', '['])
 }
 
 /// The part of a pattern before its first sign.
-pub(super) fn fixed_prefix(pattern: &str) -> &str {
+pub fn fixed_prefix(pattern: &str) -> &str {
     &pattern[..pattern.find(['*', '?', '[']).unwrap_or(pattern.len())]
 }
 
 /// Tests a key against a pattern.
-pub(super) fn matches(pattern: &str, key: &str) -> bool {
+pub fn matches(pattern: &str, key: &str) -> bool {
     let mut rest = pattern.chars();
     let Some(sign) = rest.next() else { return key.is_empty() };
     let tail = rest.as_str();
