@@ -98,8 +98,8 @@ pub fn sketch(json: &str) -> u64 {
                 match memchr::memchr(b'\\', inside) {
                     None => quick(inside),
                     Some(first) => {
-                        unescape(inside, first, &mut unescaped);
-                        quick(&unescaped)
+                        let len = unescape(inside, first, &mut unescaped);
+                        quick(&unescaped[..len])
                     }
                 }
             }
@@ -140,49 +140,77 @@ fn quick(text: &[u8]) -> u64 {
     folded(folded(hash ^ one, PI[1] ^ other), PI[0])
 }
 
-/// Writes the inside of a JSON string, whose first backslash is at `at`, without its escapes. Equal texts become equal bytes.
-/// A half surrogate, which no text has, becomes some bytes too.
-fn unescape(inside: &[u8], mut at: usize, out: &mut Vec<u8>) {
-    out.clear();
+/// Writes the inside of a JSON string, whose first backslash is at `at`, without its escapes, and returns the length of that.
+/// Equal texts become equal bytes. A half surrogate, which no text has, becomes some bytes too.
+fn unescape(inside: &[u8], mut at: usize, out: &mut Vec<u8>) -> usize {
+    // No escape is shorter than what it stands for.
+    out.resize(out.len().max(inside.len()), 0);
+    let mut text = Unescaped { bytes: out, len: 0 };
     let mut from = 0;
     loop {
-        out.extend_from_slice(&inside[from..at]);
+        text.put(&inside[from..at]);
         // Text in another script is one escape after the other.
         while let Some([b'\\', kind]) = inside.get(at..at + 2) {
             at += 2;
             match kind {
-                b'u' => at += push_unit(inside, at, out),
-                b'b' => out.push(8),
-                b'f' => out.push(12),
-                b'n' => out.push(b'\n'),
-                b'r' => out.push(b'\r'),
-                b't' => out.push(b'\t'),
-                same => out.push(*same),
+                b'u' => at += text.put_unit(inside, at),
+                b'b' => text.put(&[8]),
+                b'f' => text.put(&[12]),
+                b'n' => text.put(b"\n"),
+                b'r' => text.put(b"\r"),
+                b't' => text.put(b"\t"),
+                same => text.put(&[*same]),
             }
         }
         from = at;
         match memchr::memchr(b'\\', inside.get(from + 1..).unwrap_or_default()) {
             Some(next) => at = from + 1 + next,
-            None => return out.extend_from_slice(inside.get(from..).unwrap_or_default()),
+            None => break,
         }
+    }
+    text.put(inside.get(from..).unwrap_or_default());
+    text.len
+}
+
+/// A text without escapes, as it grows.
+struct Unescaped<'a> {
+    bytes: &'a mut [u8],
+    len: usize,
+}
+
+impl Unescaped<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if let Some(place) = self.bytes.get_mut(self.len..end) {
+            place.copy_from_slice(bytes);
+            self.len = end;
+        }
+    }
+
+    /// Writes the character whose code has its digits at `at`, and returns how many bytes these took.
+    fn put_unit(&mut self, inside: &[u8], at: usize) -> usize {
+        let Some(high) = unit(inside, at) else { return 0 };
+        let pair = (0xd800..0xdc00).contains(&high) && inside.get(at + 4..at + 6) == Some(b"\\u");
+        let low = if pair { unit(inside, at + 6).filter(|low| (0xdc00..0xe000).contains(low)) } else { None };
+        let (code, taken) = low.map_or((high, 4), |low| (0x1_0000 + ((high - 0xd800) << 10 | (low - 0xdc00)), 10));
+        let tail = |shift: u32| 0x80 | (code >> shift & 0x3f) as u8;
+        match code {
+            0..0x80 => self.put(&[code as u8]),
+            0x80..0x800 => self.put(&[0xc0 | (code >> 6) as u8, tail(0)]),
+            0x800..0x1_0000 => self.put(&[0xe0 | (code >> 12) as u8, tail(6), tail(0)]),
+            _ => self.put(&[0xf0 | (code >> 18) as u8, tail(12), tail(6), tail(0)]),
+        }
+        taken
     }
 }
 
-/// Writes the character whose code has its digits at `at`, and returns how many bytes it took.
-fn push_unit(inside: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
-    let unit = |at: usize| {
-        let digits = inside.get(at..)?.first_chunk::<4>()?;
-        digits.iter().try_fold(0_u32, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
-    };
-    let Some(high) = unit(at) else { return 0 };
-    let pair = (0xd800..0xdc00).contains(&high) && inside.get(at + 4..at + 6) == Some(b"\\u");
-    let low = if pair { unit(at + 6).filter(|low| (0xdc00..0xe000).contains(low)) } else { None };
-    let (code, taken) = low.map_or((high, 4), |low| (0x1_0000 + ((high - 0xd800) << 10 | (low - 0xdc00)), 10));
-    match char::from_u32(code) {
-        Some(c) => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        None => out.extend_from_slice(&code.to_le_bytes()),
-    }
-    taken
+/// The number that four hexadecimal digits spell. Other bytes spell some number too.
+fn unit(inside: &[u8], at: usize) -> Option<u32> {
+    let digits = u32::from_be_bytes(*inside.get(at..)?.first_chunk()?);
+    // A letter has a bit that no digit has, and stands for nine more than its lowest four bits.
+    let values = (digits & 0x0f0f_0f0f) + 9 * (digits >> 6 & 0x0101_0101);
+    let pairs = (values | values >> 4) & 0x00ff_00ff;
+    Some((pairs | pairs >> 8) & 0xffff)
 }
 
 /// The digest of a string's text, or of a number or a word as spelled.
@@ -288,7 +316,8 @@ mod tests {
         ] {
             let quoted = format!("\"{text}\"");
             let mut out = vec![1];
-            unescape(text.as_bytes(), text.find('\\').unwrap(), &mut out);
+            let len = unescape(text.as_bytes(), text.find('\\').unwrap(), &mut out);
+            out.truncate(len);
             assert_eq!(String::from_utf8(out).unwrap(), serde_json::from_str::<String>(&quoted).unwrap());
         }
     }

@@ -175,9 +175,9 @@ impl AnswerEvents<'_> {
     }
 }
 
-/// The number of choices that a request asks for.
+/// The number of choices that a request asks for, which is JSON.
 fn choices_of(request: &[u8]) -> usize {
-    let number = |text| json::whole(json::find(&json::members(text).ok()?, "n")?.value);
+    let number = |text| json::whole(json::find(&json::trusted_members(text), "n")?.value);
     let number = std::str::from_utf8(request).ok().and_then(number);
     number.and_then(|number| usize::try_from(number).ok()).unwrap_or(1)
 }
