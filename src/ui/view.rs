@@ -148,8 +148,7 @@ impl BatchView<'_> {
         let parts = [
             part(0, format!("about {}/{}", count(done), count(total))),
             part(1, percent(done, total)),
-            part(3, self.0.elapsed.map(duration)),
-            part(2, self.rest().map(|rest| format!("ETA ~{rest}"))),
+            part(2, self.0.elapsed.map(duration)),
         ];
         let status = [
             part(4, self.0.job.clone()),
@@ -168,7 +167,6 @@ impl BatchView<'_> {
             Some(format!("{}: about {} of {}", self.0.job, count(done), plural(total, "row"))),
             Some(self.ended()),
             self.0.elapsed.map(|elapsed| format!("{} since the first batch", duration(elapsed))),
-            self.rest().map(|rest| format!("about {rest} left at this pace")),
             self.expiry(),
             self.cost(),
         ];
@@ -177,17 +175,6 @@ impl BatchView<'_> {
 
     fn ended(&self) -> String {
         format!("{} of {} ended", count(self.0.ended as u64), batches(self.0.batches))
-    }
-
-    /// The time for the rows that are left, at the pace since the first batch. `None`: nothing is known, or the batches would
-    /// expire before.
-    fn rest(&self) -> Option<String> {
-        let BatchCounts { done, total, elapsed, left, .. } = *self.0;
-        if done == 0 || done >= total {
-            return None;
-        }
-        let rest = elapsed?.mul_f64((total - done) as f64 / done as f64);
-        (left.is_none_or(|left| rest < left)).then(|| duration(rest))
     }
 
     fn expiry(&self) -> Option<String> {
@@ -401,7 +388,7 @@ mod tests {
         let view = BatchView(&counts);
         assert_eq!(
             view.terminal(80, false),
-            "  [#################>                 ]  about 299/612  48%  2m 10s  ETA ~2m 16s\n  \
+            "  [#######################>                        ]  about 299/612  48%  2m 10s\n  \
              1 of 2 batches ended  expires in 23h 50m  about $0.0021  next poll in 30s"
         );
         assert_eq!(
@@ -411,15 +398,10 @@ mod tests {
         assert_eq!(
             view.log_line(),
             "j-abcd1234: about 299 of 612 rows, 1 of 2 batches ended, 2m 10s since the first batch, \
-             about 2m 16s left at this pace, expires in 23h 50m, about $0.0021"
+             expires in 23h 50m, about $0.0021"
         );
         for width in 0..120 {
             assert!(view.terminal(width, false).lines().all(|line| width_of(line) <= width), "{width}");
-        }
-        // Batches that make no progress, or would expire before their end, have no such time.
-        for (done, left) in [(0, Duration::from_mins(5)), (612, Duration::from_mins(5)), (1, Duration::from_mins(5))] {
-            let counts = BatchCounts { done, left: Some(left), ..counts.clone() };
-            assert!(!BatchView(&counts).log_line().contains("at this pace"), "{done}");
         }
     }
 

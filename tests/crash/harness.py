@@ -162,6 +162,8 @@ class Earlier:
         names = {"in.jsonl": "earlier.jsonl", "out.jsonl": "earlier.out.jsonl"}
         home.flags, taken = chance.choice((((), ("--reuse",)), ((), ("--reuse-from", "earlier")),
                                            (("--answers", "sealed"), ("--reuse-from", "sealed"))))
+        # Sealed answers came in real time, and batches space their JSON in another way.
+        self.respelled = bool(home.flags) and command == SUBMIT
         command = RUN if home.flags else command
         home.until((0,), *(names.get(part, part) for part in command), "--name", "earlier")
         for name in names.values():
@@ -172,6 +174,9 @@ class Earlier:
     def mark(self, these, lines):
         """The lines as they are if the answers of this job are reused."""
         reused = [line.endswith(b',"reused":true}\n') or row["prompt"] not in self.prompts for row, line in zip(these, lines)]
+        if self.respelled:
+            lines = [line if same else json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+                     for line, same in zip(lines, reused)]
         return [line if same else line[:-2] + b',"reused":true}\n' for line, same in zip(lines, reused)]
 
 
@@ -297,7 +302,7 @@ class Home:
                  f"left over: {path.relative_to(self.dir)}")
             if name.endswith(".db"):
                 whole(path)
-        extra = {p.name for p in self.dir.iterdir()} - {"in.jsonl", "out.jsonl", "state", "log", "trace", "disk"}
+        extra = {p.name for p in self.dir.iterdir()} - {"in.jsonl", "out.jsonl", "state", "log", "trace", "disk", "sealed"}
         must(not extra, f"left over beside the output: {extra}")
 
     def forget(self):

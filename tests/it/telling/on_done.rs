@@ -1,6 +1,5 @@
 //! `--on-done`: a command of the user's, run once at the end.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{Home, Server, answered, prompts, until};
@@ -74,37 +73,6 @@ fn command_that_hangs_ends_with_a_signal() {
         until("the processes of the command end", || !std::path::Path::new(&process).exists() || is_gone());
     }
     assert_eq!(left(&home), 0);
-}
-
-/// The user wants an end at once, and others still learn of it. A reader that takes no results holds up the end.
-#[test]
-fn second_signal_tells_too_and_waits_for_nobody() {
-    for (command, told) in [("echo $LLBATCH_EXIT >>told", Some("143\n")), ("touch began; sleep 1000", None)] {
-        let home = Home::new();
-        let server = Server::start(&[]);
-        // More than a pipe holds.
-        home.write("in.jsonl", prompts(1..=2000).replace("\"max_tokens\":16", "\"max_tokens\":400"));
-        let mut run = home.run_command(&server.url, &["in.jsonl", "--concurrency", "8", "--on-done", command]);
-        run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = run.spawn().unwrap();
-        server.until_billed(30);
-        for pause in [300, 0] {
-            let kill = format!("kill -TERM {}", child.id());
-            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-            std::thread::sleep(Duration::from_millis(pause));
-        }
-        let mut ended = None;
-        until("it has gone", || {
-            ended = child.try_wait().unwrap();
-            ended.is_some()
-        });
-        assert_eq!(ended.unwrap().code(), Some(143));
-        match told {
-            Some(told) => assert_eq!(home.read("told"), told, "it runs once"),
-            None => assert!(home.exists("began")),
-        }
-        assert_eq!(left(&home), 0);
-    }
 }
 
 #[test]
