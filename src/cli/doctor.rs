@@ -74,6 +74,7 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
     checks.extend(damaged_jobs(ctx));
     checks.extend([prices(ctx), estimates(ctx)]);
     checks.extend(budgets(ctx));
+    checks.extend(signature(ctx));
     if args.online {
         checks.extend(online(ctx));
     }
@@ -324,6 +325,15 @@ fn budgets(ctx: &Ctx) -> Vec<Check> {
     let each = [("budget per day", ctx.settings.budget.per_day), ("budget per month", ctx.settings.budget.per_month)];
     let given = each.into_iter().filter_map(|(name, amount)| Some((name, amount?)));
     given.map(|(name, amount)| Check::new(name, amount.human(), "config file")).collect()
+}
+
+/// The secret of `--notify`.
+fn signature(ctx: &Ctx) -> Option<Check> {
+    let check = Check::new("notify secret", ctx.settings.signing_file()?.display().to_string(), "config file");
+    Some(match ctx.settings.notify_secret() {
+        Ok(_) => check,
+        Err(error) => check.failed(&error),
+    })
 }
 
 /// Asks each base URL of the service for its models.

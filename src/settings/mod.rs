@@ -264,6 +264,11 @@ impl Settings {
         Err(Error::new(Exit::Auth, "no API key").hint(hint))
     }
 
+    /// The file whose content signs notices.
+    pub fn signing_file(&self) -> Option<&Path> {
+        self.signing_file.as_deref()
+    }
+
     /// Reads the secret that signs notices. `None`: the config file names none.
     ///
     /// # Errors

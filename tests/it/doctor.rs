@@ -1,5 +1,6 @@
 //! `doctor`, `completions` and `man`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -44,6 +45,19 @@ fn doctor_exits_with_the_code_that_a_command_would() {
     let out = home.finish(without_authority).code(2).says(&["certificates", "SSL_CERT_FILE"]);
     assert!(out.stdout.contains("/nonexistent (missing)"), "{}", out.stdout);
     home.llbatch(&["doctor", "--sandbox", "--online"]).code(0);
+}
+
+#[test]
+fn doctor_reads_the_secret_that_signs_notices() {
+    let home = Home::new();
+    home.write("secret", "whsec_canary\n");
+    home.config(format!("[notify]\nsecret_file = {:?}\n", home.path("secret")));
+    let mode = |bits| std::fs::set_permissions(home.path("secret"), std::fs::Permissions::from_mode(bits)).unwrap();
+    mode(0o600);
+    let out = home.llbatch(&["doctor"]).code(0);
+    assert!(out.stdout.contains("notify secret") && !out.stdout.contains("canary"), "{}", out.stdout);
+    mode(0o644);
+    home.llbatch(&["doctor"]).code(2).says(&["notify secret: [notify] secret_file", "chmod 600"]);
 }
 
 #[test]
