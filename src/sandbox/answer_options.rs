@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::json::{ObjectMembers, elements, string};
 use super::logprobs::LogprobForm;
+use super::media::MediaForm;
 use super::request::{InferenceKind, InvalidBody, positive};
 use super::tools::OfferedTools;
 
@@ -30,6 +31,8 @@ pub struct AnswerOptions<'a> {
     pub top_n: Option<u64>,
     /// A ranking repeats the documents.
     pub returns_documents: bool,
+    /// The form of files.
+    pub media: MediaForm,
 }
 
 /// The form of a stream.
@@ -60,6 +63,7 @@ impl<'a> AnswerOptions<'a> {
             dimensions,
             top_n: positive("top_n", members.get("top_n"))?,
             returns_documents: members.get("return_documents") == Some("true"),
+            media: MediaForm::default(),
         })
     }
 }

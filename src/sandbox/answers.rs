@@ -8,6 +8,7 @@ use super::chunks;
 use super::dialect::ServedDialect;
 use super::dice::Dice;
 use super::logprobs::LogprobForm;
+use super::media;
 use super::request::{AnswerFormat, InferenceKind, InferenceRequest};
 use super::rerank;
 use super::schema;
@@ -56,6 +57,8 @@ pub enum ServedBody {
     Whole(String),
     /// The data of each event of a stream.
     Events(Vec<String>),
+    /// A file, not JSON.
+    File { media_type: &'static str, bytes: Vec<u8> },
 }
 
 /// The tokens that an answer is billed for.
@@ -105,6 +108,8 @@ pub fn answer(request: &InferenceRequest<'_>, kind: InferenceKind, style: Answer
     match kind {
         InferenceKind::Embeddings => embeddings(request),
         InferenceKind::Rerank => rerank::answer(request),
+        InferenceKind::Images => media::images(request),
+        InferenceKind::Speech => media::speech(request),
         InferenceKind::Audio => {
             let body = pretty(&json!({"text": sentence(request.hash(), 0)}));
             GeneratedAnswer { body: ServedBody::Whole(body), tokens: AnswerTokens::default() }

@@ -11,12 +11,14 @@ use super::stream_shape::StreamShape;
 /// The requests that a fault applies to. Serialized names stand in kept batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
-    /// Chat, completions, embeddings and rankings.
+    /// Every request that a model answers.
     Inference,
     Chat,
     Completions,
     Embeddings,
     Rerank,
+    Images,
+    Speech,
     /// Requests for a streamed answer.
     Stream,
     Models,
@@ -47,7 +49,7 @@ impl Scope {
 
     /// Returns true if this is one of the inference routes.
     fn is_inference(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Rerank)
+        matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Rerank | Self::Images | Self::Speech)
     }
 
     /// Returns true if the request has a prompt, which may hold a directive.

@@ -1,4 +1,4 @@
-//! Inference: chat completions, completions, embeddings, rankings.
+//! Inference: chat completions, completions, embeddings, rankings, images, speech.
 
 use std::time::Instant;
 
@@ -28,6 +28,8 @@ fn route(kind: InferenceKind) -> ApiRoute {
         InferenceKind::Chat => ApiRoute::new("/v1/chat/completions", Scope::Chat),
         InferenceKind::Completions => ApiRoute::new("/v1/completions", Scope::Completions),
         InferenceKind::Rerank => ApiRoute::new("/v1/rerank", Scope::Rerank),
+        InferenceKind::Images => ApiRoute::new("/v1/images/generations", Scope::Images),
+        InferenceKind::Speech => ApiRoute::new("/v1/audio/speech", Scope::Speech),
         // Audio is served in batch jobs only and never comes here.
         InferenceKind::Embeddings | InferenceKind::Audio => ApiRoute::new("/v1/embeddings", Scope::Embeddings),
     }
@@ -91,7 +93,7 @@ async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut Reques
         return errors::invalid(None, "The request body is not UTF-8").into();
     };
     let request = match parse(body, kind) {
-        Ok(request) => request,
+        Ok(request) => InferenceRequest { storage: &app.storage, ..request },
         Err(why) => return errors::invalid(why.param, &why.message).into(),
     };
     let hash = request.hash();
@@ -125,6 +127,7 @@ async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut Reques
     }
     let reply = match answer.body {
         ServedBody::Whole(body) => HttpReply::json(StatusCode::OK, body),
+        ServedBody::File { media_type, bytes } => HttpReply::new(StatusCode::OK, media_type, bytes),
         ServedBody::Events(events) => {
             let shape = fault.as_ref().map_or_else(StreamShape::default, |fault| fault.stream);
             let places = StreamPlaces::new(limits.in_flight.take(), slot);

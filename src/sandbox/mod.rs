@@ -52,6 +52,7 @@ mod limiter;
 mod listener;
 mod lock;
 mod logprobs;
+mod media;
 mod models;
 mod openai;
 mod openai_errors;

@@ -10,6 +10,7 @@ use base64::{Engine as _, alphabet};
 
 use super::answer_options::AnswerOptions;
 use super::json::{ObjectMembers, elements, string};
+use super::media;
 use super::rerank;
 use super::token_text::tokens;
 
@@ -22,6 +23,8 @@ pub enum InferenceKind {
     /// `/audio/transcriptions` and `/audio/translations`, in batch jobs only.
     Audio,
     Rerank,
+    Images,
+    Speech,
 }
 
 impl InferenceKind {
@@ -55,6 +58,8 @@ pub struct InferenceRequest<'a> {
     /// The text that decides the answer: the last user message, the prompt, the inputs.
     pub prompt: Cow<'a, str>,
     pub inputs: Vec<Cow<'a, str>>,
+    /// The base URL of the images that an answer names.
+    pub storage: &'a str,
     /// The documents that are ranked.
     pub documents: Vec<Cow<'a, str>>,
     /// The tools, and the messages or the prompt, as spelled.
@@ -106,16 +111,18 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         .map_err(|why| InvalidBody { param: None, message: format!("The request body is not a JSON object: {why}") })?;
     let model = members.get("model").and_then(string).filter(|model| !model.is_empty());
     let model = model.ok_or_else(|| InvalidBody::of("model", "model must be a non-empty string"))?;
+    let makes_files = matches!(kind, InferenceKind::Images | InferenceKind::Speech);
     let mut request = InferenceRequest {
         model,
         prompt: Cow::Borrowed(""),
         inputs: Vec::new(),
+        storage: "",
         documents: Vec::new(),
         tools: members.get("tools").unwrap_or_default(),
         spelled: members.last_of(&["messages", "prompt", "input", "documents"]).unwrap_or_default(),
         prompt_tokens: 0,
         max_tokens: positive("max_tokens", members.last_of(&["max_tokens", "max_completion_tokens"]))?,
-        format: format(members.get("response_format"))?,
+        format: if makes_files { AnswerFormat::Text } else { format(members.get("response_format"))? },
         n: positive("n", members.get("n"))?.unwrap_or(1).min(128),
         has_tool_result: false,
         options: AnswerOptions::parse(&members, kind)?,
@@ -132,6 +139,7 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
             request.prompt = file.ok_or_else(|| InvalidBody::of("file", "file must be a URL"))?;
         }
         InferenceKind::Rerank => rerank::read(&members, &mut request)?,
+        InferenceKind::Images | InferenceKind::Speech => media::read(&members, kind, &mut request)?,
         InferenceKind::Embeddings => {
             let inputs = members.get("input").and_then(inputs);
             let message = "input must be a string or an array of strings";

@@ -16,7 +16,7 @@ use super::errors::ApiError;
 use super::faults::Scope;
 use super::reply::HttpReply;
 use super::request::InferenceKind;
-use super::{audit, batches, errors, files, infer, models, storage};
+use super::{audit, batches, errors, files, infer, media, models, storage};
 
 pub fn router(app: Arc<App>) -> Router {
     let dialect = app.config.dialect;
@@ -25,6 +25,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/completions", post(|call, body| infer::infer(InferenceKind::Completions, call, body)))
         .route("/v1/embeddings", post(|call, body| infer::infer(InferenceKind::Embeddings, call, body)))
         .route("/v1/rerank", post(|call, body| infer::infer(InferenceKind::Rerank, call, body)))
+        .route("/v1/images/generations", post(|call, body| infer::infer(InferenceKind::Images, call, body)))
+        .route("/v1/audio/speech", post(|call, body| infer::infer(InferenceKind::Speech, call, body)))
         .route("/v1/models", get(list_models))
         .route("/v1/files", get(files::list).post(files::register))
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
@@ -49,6 +51,7 @@ pub fn router(app: Arc<App>) -> Router {
 /// The routes of the object store, on an origin of its own.
 pub fn storage_router(app: Arc<App>) -> Router {
     Router::new()
+        .route("/images/{name}", get(media::get))
         .route("/storage/{id}", get(storage::get).put(storage::put))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

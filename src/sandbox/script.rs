@@ -37,8 +37,9 @@ What goes wrong (one of):
 For which requests:
   every=N, nth=N, rate=P, contains=TEXT     (default: all)
   on=WHERE         inference (default), chat, completions, embeddings, rerank,
-                   stream, models, register, put, preprocess, files, content,
-                   create, batch, list, cancel, row, any
+                   images, speech, stream, models, register, put, preprocess,
+                   files, content (and images at URLs), create, batch, list,
+                   cancel, row, any
 How often:
   times=N|always   fail the first N attempts of a picked request, or all. By
                    default, rate draws again for each attempt, and every and
@@ -91,12 +92,14 @@ const KINDS: [(&str, FaultKind); 25] = [
 ];
 
 /// The places of `on=`.
-const SCOPES: [(&str, Scope); 18] = [
+const SCOPES: [(&str, Scope); 20] = [
     ("inference", Scope::Inference),
     ("chat", Scope::Chat),
     ("completions", Scope::Completions),
     ("embeddings", Scope::Embeddings),
     ("rerank", Scope::Rerank),
+    ("images", Scope::Images),
+    ("speech", Scope::Speech),
     ("stream", Scope::Stream),
     ("models", Scope::Models),
     ("register", Scope::Register),

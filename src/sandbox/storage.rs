@@ -27,7 +27,7 @@ fn signature(app: &App, id: &str) -> String {
     blake3::hash(format!("{} {id}", app.config.seed).as_bytes()).to_hex()[..32].to_owned()
 }
 
-fn refusal(status: StatusCode, code: &str, message: &str) -> HttpReply {
+pub fn refusal(status: StatusCode, code: &str, message: &str) -> HttpReply {
     let body = format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>\n");
     HttpReply::new(status, "application/xml", body)
 }

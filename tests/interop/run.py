@@ -1,12 +1,14 @@
 """The sandbox as Together's own SDK (together==3.1.1) and `tg` see it. Usage: run.py BASE_URL TG WORKDIR"""
 
 import asyncio
+import base64
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import together
@@ -114,6 +116,22 @@ def inference(client):
           and ranks.results[0].relevance_score >= ranks.results[1].relevance_score, ranks)
     check("rerank repeats the documents", all(rank.document.text for rank in ranks.results), ranks)
     check("rerank has a usage", ranks.usage.prompt_tokens == ranks.usage.total_tokens > 0, ranks)
+    for form in ("base64", "url"):
+        images = client.images.generate(
+            model="black-forest-labs/FLUX.1-schnell", prompt="a lamp", n=2, width=256, height=256, steps=4,
+            response_format=form, output_format="png")
+        check(f"images come as {form}", [image.index for image in images.data] == [0, 1] and images.object == "list", images)
+        if form == "base64":
+            inline = [base64.b64decode(image.b64_json) for image in images.data]
+            check("an image is a PNG", all(image.startswith(b"\x89PNG") for image in inline))
+        else:
+            fetched = [urllib.request.urlopen(image.url, timeout=20).read() for image in images.data]
+            check("an image at its URL is the same, without a key", fetched == inline)
+    for form, start in (("wav", b"RIFF"), ("mp3", b"ID3"), ("raw", b"")):
+        speech = client.audio.speech.create(
+            model="canopylabs/orpheus-3b-0.1-ft", input="Hello there", voice="tara", response_format=form)
+        sound = speech.read()
+        check(f"speech comes as {form}", sound.startswith(start) and len(sound) > 100, sound[:20])
     once = client.with_options(max_retries=0)
     fails("an unknown model is 404", together.NotFoundError, lambda: once.chat.completions.create(
         model="a/no-such-model", messages=messages))
