@@ -26,6 +26,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTLE = '[submit]\nsettle_after = "500ms"\n'
 
 
+# The directory of `run --files`.
+MADE = "made"
+
+
+def steady(line):
+    """A line of results without the port of the server that an image's URL names."""
+    return re.sub(rb"http://127\.0\.0\.1:\d+/images/", b"http://server/images/", line)
+
+
 class Violation(Exception):
     """Something that must never be."""
 
@@ -194,6 +203,8 @@ class Calm:
     def __init__(self, harness, command=SUBMIT):
         self.server = harness.serve(f"calm-{command[0]}", "--batch-validation", "0s", "--batch-run", "20ms")
         self.harness, self.command, self.lines, self.turn = harness, command, {}, 0
+        # The files of all answers, by name.
+        self.files = {}
 
     def learn(self, these):
         self.turn += 1
@@ -206,7 +217,8 @@ class Calm:
         for row, line in zip(these, out, strict=True):
             if json.loads(line)["custom_id"] != row["id"]:
                 raise SystemExit("error: an undisturbed run misplaces rows")
-            self.lines[row["id"]] = line
+            self.lines[row["id"]] = steady(line)
+        self.files.update(made(home.dir))
         shutil.rmtree(home.dir)
 
     def expected(self, these):
@@ -292,7 +304,7 @@ class Home:
     def results(self, name="out.jsonl"):
         lines = (self.dir / name).read_bytes().splitlines(keepends=True)
         must(all(line.endswith(b"\n") for line in lines), f"{name} is torn")
-        return lines
+        return [steady(line) for line in lines]
 
     def tidy(self):
         """No torn or left-over files, and databases that are whole."""
@@ -302,7 +314,7 @@ class Home:
                  f"left over: {path.relative_to(self.dir)}")
             if name.endswith(".db"):
                 whole(path)
-        extra = {p.name for p in self.dir.iterdir()} - {"in.jsonl", "out.jsonl", "state", "log", "trace", "disk", "sealed"}
+        extra = {p.name for p in self.dir.iterdir()} - {"in.jsonl", "out.jsonl", "state", "log", "trace", "disk", "sealed", MADE}
         must(not extra, f"left over beside the output: {extra}")
 
     def forget(self):
@@ -321,9 +333,33 @@ def whole(path):
         db.close()
 
 
+def made(home):
+    """The files of answers in a working directory, by name."""
+    return {path.name: path.read_bytes() for path in (home / MADE).iterdir()} if (home / MADE).exists() else {}
+
+
+def committed_files(path):
+    """The lists of files in the answers that a database holds; their bodies may lie in the log beside it."""
+    log, found = path.with_suffix("") / "answers.jsonl", []
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'outcome'").fetchone():
+            return []
+        for body, at, length in db.execute("SELECT body, at, len FROM outcome WHERE ok"):
+            if at is not None:
+                with log.open("rb") as bodies:
+                    bodies.seek(at)
+                    body = bodies.read(length)
+            found.append(json.loads(body)["llbatch_files"])
+    return found
+
+
 def paid_hash(line):
     """The hash by which the sandbox counts payments: every answer begins with it."""
-    content = json.loads(line)["response"]["body"]["choices"][0]["message"]["content"]
+    body = json.loads(line)["response"]["body"]
+    if "choices" not in body:
+        # Of images: the id holds it.
+        return body["id"][1:17]
+    content = body["choices"][0]["message"]["content"]
     return content[content.index("[") + 1:content.index("]")]
 
 

@@ -174,11 +174,16 @@ def main():
     parser.add_argument("--stream", action="store_true", help="run asks for streams")
     parser.add_argument("--dedupe", action="store_true", help="each request comes three times and is sent once")
     parser.add_argument("--reuse", action="store_true", help="an earlier job has answers to half of the requests")
+    parser.add_argument("--files", action="store_true", help="run makes images, two a row")
     parser.add_argument("--group-by-prefix", action="store_true", help="run sends rows by their prompts, mostly")
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
+    if args.files and (args.stream or args.dedupe or args.reuse or args.only == "batch"):
+        parser.error("--files: images are neither streamed nor shared, and batches do not serve them")
+    args.only = "run" if args.files else args.only
     seed, chance = seeded(args.seed)
-    given = [args.stream and "stream", args.dedupe and "dedupe", args.reuse and "reuse", args.group_by_prefix and "group-by-prefix"]
+    given = [args.stream and "stream", args.dedupe and "dedupe", args.reuse and "reuse", args.files and "files",
+             args.group_by_prefix and "group-by-prefix"]
     more = "".join(f" --{name}" for name in given if name)
     print(f"crash loop: {args.kills} kills of each kind, --seed {seed}, --dialect {args.dialect}{more}")
     with Harness(args.llbatch, SETTLE, args.dialect) as harness:

@@ -4,11 +4,16 @@ import collections
 import shutil
 import time
 
-from harness import RUN, Calm, Earlier, Home, Meter, must, named, repeated, rows, same, table, whole, write_rows
+from harness import (MADE, RUN, Calm, Earlier, Home, Meter, committed_files, made, must, named, repeated, rows, same, table, whole,
+                     write_rows)
 
 # How long the server takes (and how much that varies), requests in flight, rows.
 SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
             (300, 0.9, 400, 2000)]
+# With --files each answer takes a sync or two, so there are fewer rows.
+FEWER = 20
+# Two images of each row, in the answer or at URLs.
+IMAGES = ("--endpoint", "images", "--files", MADE, "--set", "n=2", "--set")
 MOST_IN_A_ROW = 5
 
 
@@ -17,6 +22,8 @@ class Realtime:
         self.harness, self.chance, self.wanted = harness, chance, kills
         self.options = options
         self.command = (*RUN, "--stream") if options.stream else RUN
+        if options.files:
+            self.command = (*RUN, *IMAGES, chance.choice(('response_format="base64"', 'output_format="png"')))
         self.calm = Calm(harness, self.command)
         self.kills, self.codes, self.spans = collections.Counter(), collections.Counter(), {}
         self.lines = {}
@@ -30,8 +37,29 @@ class Realtime:
             return 0
         shutil.copytree(home.state, copy)
         found = sum(whole(path) for path in sorted(copy.rglob("*.db")))
+        if self.options.files:
+            for path in sorted((copy / "jobs").glob("*.db")):
+                for files in committed_files(path):
+                    self.whole_files(home, files)
         shutil.rmtree(copy)
         return found
+
+    def whole_files(self, home, files):
+        """Every file that a committed row names is there, and has the bytes of an undisturbed run."""
+        must(len(files) == 2, f"not two files: {files}")
+        for file in files:
+            path = home.dir / file["path"]
+            must(path.exists(), f"a committed row names {path.name}, which is missing")
+            must(path.read_bytes() == self.calm.files[path.name] and path.stat().st_size == file["bytes"], f"{path.name} is not whole")
+
+    def all_files(self, home):
+        """The directory holds the files of the rows, and nothing else."""
+        if self.options.files:
+            found, ids = made(home.dir), {row["id"] for row in self.these}
+            own = ids | {f"{row}-2" for row in ids}
+            want = {name: data for name, data in self.calm.files.items() if name.split(".")[0] in own}
+            must(set(found) == set(want), f"files that belong to no row, or are missing: {sorted(set(found) ^ set(want))[:9]}")
+            must(found == want, "a file has other bytes")
 
     def bill(self, server):
         """What was paid, once the server has noticed that nobody waits any more."""
@@ -53,11 +81,13 @@ class Realtime:
 
     def turn(self, number, setting):
         ms, jitter, concurrency, count = setting
+        count = max(count // FEWER, 40) if self.options.files else count
         server = self.harness.serve(f"run-{number}", "--track", "--latency", f"{ms}ms", "--jitter", str(jitter))
         home = Home(self.harness, server, f"run-{number}-home")
         # Answers that are cut off are not reused.
         these = rows(f"r{number}", count, 3, most=900 if self.options.reuse else 16)
         these = repeated(these) if self.options.dedupe else these
+        self.these = these
         write_rows(home.dir / "in.jsonl", these)
         expected = self.calm.expected(these)
         earlier = Earlier(home, these, self.chance, self.command) if self.options.reuse else None
@@ -93,6 +123,7 @@ class Realtime:
             self.names(done, doubt)
             self.codes[done.code] += 1
         same(home.results(), expected)
+        self.all_files(home)
         paid, twice = Meter(server).check(expected)
         must(twice == lost, f"{twice} rows were paid twice, and {lost} answers were lost")
         home.tidy()

@@ -3,7 +3,7 @@
 # random instants, up to five (batches: three) times in a row, their resumption included, and run again until they succeed.
 #
 #   tests/crash/run.sh [--only run|batch] [--kills 200] [--seed N] [--dialect together|openai] [--stream] [--dedupe]
-#                      [--reuse] [--group-by-prefix] [PATH-TO-llbatch]
+#                      [--reuse] [--files] [--group-by-prefix] [PATH-TO-llbatch]
 #
 # After each job: every row once and in order with the bytes of an undisturbed run, nothing left over, databases whole.
 #   run    at 0 to 300 ms a request and 3 to 400 in flight. After each kill the answers on the disk are counted (on a copy)
@@ -14,6 +14,8 @@
 #          With --dedupe each request comes three times, also in batches, and is paid once.
 #          With --reuse an earlier job has answers to half of the requests, also in batches and sealed in a directory. None of them
 #          is paid again.
+#          With --files each row makes two images. After each kill every file that a committed row names is there and whole;
+#          in the end the directory holds the files of the rows and nothing else.
 #          With --group-by-prefix most runs send rows by their prompts, and the others resume them in the order of the input.
 #   batch  one batch per shard on the server, every prompt paid once. --dialect names the form of its files and batches.
 # Ends with 1 and keeps the evidence if a check fails.
