@@ -41,6 +41,7 @@
 //! | [`sandbox`] | the built-in server, compatible with Together and `OpenAI`, written from the services' documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline, `row_set` |
+//! | [`produced`] | files that answers bring, whole on the disk before their rows count | outcome, request |
 //! | [`sealed`] | answers in immutable part files that tasks on several machines share | `atomic_file`, machine, outcome, request |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, rules, outcome, tokens, price, store, deadline |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, rules, outcome, store, deadline |
@@ -123,6 +124,7 @@ mod objects;
 mod outcome;
 mod pack;
 mod price;
+mod produced;
 mod realtime;
 mod report;
 mod request;

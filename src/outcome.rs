@@ -304,6 +304,8 @@ pub struct Outcome {
     pub body: Option<Box<str>>,
     /// The places of the answer's parts in `body`, if they are known since it was read. They are not stored.
     pub places: Option<AnswerPlaces>,
+    /// The files of the answer, until they have their place on the disk. They are not stored.
+    pub attached: Vec<AnsweredFile>,
     /// Usage of the answer as the service reported it.
     pub usage: Option<Usage>,
     /// Usage of responses that were paid for and discarded.
@@ -331,6 +333,15 @@ pub struct Outcome {
     pub leader: Option<u64>,
 }
 
+/// A file that came as an answer, or as a part of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredFile {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The media type that the service said.
+    pub said: Option<Box<str>>,
+}
+
 /// A row that gets the outcome of an equal request instead of one of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Follower {
@@ -356,6 +367,7 @@ impl Outcome {
             status: None,
             body: None,
             places: None,
+            attached: Vec::new(),
             usage: None,
             wasted: Usage::default(),
             at_risk: 0,

@@ -23,6 +23,7 @@ mod keyless;
 pub mod limits;
 pub mod models;
 mod own_header;
+pub mod produced;
 mod proxy;
 mod receiver;
 mod resolve;

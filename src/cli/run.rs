@@ -10,11 +10,13 @@ use super::args::{
 use super::check::DryRun;
 use super::service::connect_later;
 use super::{preview, print_summary};
+use crate::atomic_file::local;
 use crate::context::Ctx;
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::job::ask::{Ask, OnceAsk, RetryFilter, Reuse, Role, RunAsk, Start};
 use crate::job::run;
 use crate::realtime::SpeedOptions;
+use crate::request::{Endpoint, FilesDir};
 
 /// Answer every row now, with concurrent requests and automatic rate limiting
 ///
@@ -28,6 +30,9 @@ pub struct RunArgs {
 
     #[command(flatten)]
     results: ResultArgs,
+    /// With --endpoint images or speech: directory for the files that answers are, named by the ids of their rows
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    files: Option<PathBuf>,
 
     #[command(flatten)]
     cost: CostArgs,
@@ -97,6 +102,43 @@ impl RunArgs {
         let named = self.resume.as_ref().filter(|job| self.input.inputs.is_empty() && !job.is_empty());
         named.map_or(&[], std::slice::from_ref)
     }
+
+    /// The directory for the files of answers.
+    ///
+    /// # Errors
+    /// 2 if the endpoint makes files and there is no directory, or the other way round; for an address; for flags that
+    /// would share answers with others.
+    fn files_of(&self, endpoint: Endpoint) -> Result<Option<FilesDir>> {
+        let Some(shown) = self.files.clone() else {
+            if endpoint.makes_files() && !self.input.inputs.is_empty() {
+                return Err(Error::usage(format!("--endpoint {endpoint}: answers are files, and --files is missing"))
+                    .hint("add --files DIR: the directory that they are written to"));
+            }
+            return Ok(None);
+        };
+        if self.input.inputs.is_empty() {
+            return Err(Error::usage("--files: the job has its directory already")
+                .hint("leave --files out; --resume=JOB goes on with the directory of the job"));
+        }
+        if !endpoint.makes_files() {
+            return Err(Error::usage(format!("--files: answers of --endpoint {endpoint} are no files"))
+                .hint("leave --files out; --endpoint images and --endpoint speech need it"));
+        }
+        local(&shown)?;
+        let once = &self.once;
+        let shares = [
+            ("--dedupe", once.dedupe),
+            ("--reuse", once.reuse.is_some()),
+            ("--reuse-from", once.reuse_from.is_some()),
+            ("--answers", self.answers.answers.is_some()),
+        ];
+        if let Some((flag, _)) = shares.iter().find(|(_, given)| *given) {
+            return Err(Error::usage(format!("{flag}: files of answers belong to one row of one job"))
+                .hint(format!("leave {flag} out; each row of --endpoint {endpoint} is sent")));
+        }
+        let dir = std::path::absolute(&shown).unwrap_or_else(|_| shown.clone());
+        Ok(Some(FilesDir { dir, shown }))
+    }
 }
 
 /// Runs the subcommand.
@@ -116,7 +158,8 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         let with_budget = args.cost.max_cost.is_some();
         return DryRun { input: &args.input, tokenizer, limit: None, with_budget, auto: false }.show(ctx);
     }
-    let input = args.input.spec(&ctx.settings)?;
+    let mut input = args.input.spec(&ctx.settings)?;
+    input.flags.params.files = args.files_of(endpoint)?;
     let deadline = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
     let speed = SpeedOptions { by_prefix: args.group_by_prefix, ..args.speed.options(deadline, ctx)? };
     if !args.input.inputs.is_empty() {

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::entry::JobEntry;
 use super::fan_out::{FanOut, WrittenFollower};
+use super::placing::FilePlacer;
 use super::screen::Screen;
 use super::shared_answers::RunSealer;
 use super::tally::{RowFolds, Tally};
@@ -50,6 +51,8 @@ pub(super) struct Consumer<'a, 'ctx> {
     pub reservation: Option<Reservation<'ctx>>,
     /// Seals the answers, with `--answers`.
     pub sealer: Option<RunSealer>,
+    /// Gives the files of answers their place, with `--files`.
+    pub placer: Option<FilePlacer>,
     /// The way back to the engine.
     pub shared: Arc<Shared>,
     /// Rows that get the outcome of an earlier one.
@@ -118,7 +121,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
     pub(super) fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         if let Err(error) = self.take_all(events, &mut group) {
-            self.keep_what_is_paid(error.exit, &group, events);
+            self.keep_what_is_paid(error.exit, &mut group, events);
             return Err(error);
         }
         Ok(Consumed { db: self.db, results: self.results, folds: self.tally.folds, reservation: self.reservation })
@@ -160,6 +163,9 @@ impl<'ctx> Consumer<'_, 'ctx> {
         self.db.release()?;
         self.db.commit(true)?;
         self.sealer.take().map_or(Ok(()), RunSealer::finish)?;
+        if let Some(placer) = &self.placer {
+            placer.say_renamed();
+        }
         self.record()
     }
 
@@ -171,6 +177,12 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     fn seal(&mut self, outcome: &Outcome) -> Result<()> {
         self.sealer.as_mut().map_or(Ok(()), |sealer| sealer.push(outcome))
+    }
+
+    /// Gives the files of answers their place.
+    fn place<'o>(&mut self, outcomes: impl Iterator<Item = &'o mut Outcome>) -> Result<()> {
+        let Self { placer, db, .. } = self;
+        placer.as_mut().map_or(Ok(()), |placer| placer.place(outcomes, db))
     }
 
     /// Writes the events of a round into the open transaction.
@@ -198,6 +210,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
             }
         }
         if !group.outcomes.is_empty() {
+            self.place(group.outcomes.iter_mut().map(|outcome| &mut **outcome))?;
             self.db.put_all(group.outcomes.iter().map(|outcome| &**outcome))?;
         }
         round.followers = self.fan_out.write(&mut self.db, |leader| self.results.is_done(leader))?;
@@ -268,21 +281,32 @@ impl<'ctx> Consumer<'_, 'ctx> {
         self.results.advance(&self.db, &mut |outcome| tally.count(outcome))
     }
 
+    /// Stores an answer of a run that stops. Without its files on the disk it is none, and stays in flight.
+    fn keep(&mut self, outcome: &mut Outcome) -> Result<()> {
+        self.place(std::iter::once(&mut *outcome))?;
+        self.db.put(outcome)
+    }
+
     /// Stops sending and stores all answers that have arrived or are in flight, because they are paid for. If the disk
     /// fails, the claim stays, and the next run names the rows in doubt.
-    fn keep_what_is_paid(&mut self, exit: Exit, group: &Group, events: &Receiver<Event>) {
+    fn keep_what_is_paid(&mut self, exit: Exit, group: &mut Group, events: &Receiver<Event>) {
         self.shared.stop.cancel();
         // After a failed fsync, a second one may report success without having written.
         let sync = exit == Exit::ClosedPipe;
         // What the state directory may lose, other tasks may still find.
         let mut sealed = group.outcomes.iter().try_for_each(|outcome| self.seal(outcome));
         let mut kept = self.db.undo();
-        kept = kept.and_then(|()| self.db.put_all(group.outcomes.iter().map(|outcome| &**outcome)));
+        if let Some(placer) = &self.placer {
+            kept = kept.and_then(|()| placer.settle(&mut self.db));
+        }
+        for outcome in &mut group.outcomes {
+            kept = kept.and_then(|()| self.keep(outcome));
+        }
         while let Ok(event) = events.recv() {
             self.shared.written(usize::from(matches!(event, Event::Outcome(..) | Event::Follow(_))));
-            if let Event::Outcome(outcome, _) = event {
+            if let Event::Outcome(mut outcome, _) = event {
                 sealed = sealed.and_then(|()| self.seal(&outcome));
-                kept = kept.and_then(|()| self.db.put(&outcome));
+                kept = kept.and_then(|()| self.keep(&mut outcome));
             }
         }
         let kept = kept.and_then(|()| self.db.release()).and_then(|()| self.db.commit(sync));

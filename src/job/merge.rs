@@ -123,6 +123,7 @@ impl MergeOrder<'_> {
 impl<'a> Merge<'a> {
     fn new(order: &'a MergeOrder<'a>, ctx: &'a Ctx) -> Result<Self> {
         let mut form = order.delivery.form.clone();
+        form.files = true;
         let first = Parts::open(order.parts, &form.prefix, b',')?;
         match first.form() {
             Some(PartForm::Table { .. }) if !order.has_form => form.format = ResultFormat::Csv,

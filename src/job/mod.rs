@@ -21,6 +21,7 @@ pub mod merge;
 pub mod metrics;
 pub mod orphans;
 pub mod own;
+mod placing;
 pub mod prepare;
 mod reader;
 pub mod remote;

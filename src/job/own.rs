@@ -8,6 +8,7 @@ use crate::check::Checked;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Inputs, OpenedInputs};
+use crate::request::Params;
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Lock, LockWait, Store, Transport};
 use crate::ui::Ui;
 
@@ -58,8 +59,10 @@ impl RunSource {
             Start::Continue { job, flags } => {
                 let job = ledger.find(job)?;
                 let spec = spec_of(&job)?;
+                // The directory for files is the job's, and is not typed again.
+                let asked = |params: &Params| Params { files: spec.params.files.clone(), ..params.anywhere() };
                 if flags.as_ref().is_some_and(|flags| {
-                    flags.params.anywhere() != spec.params.anywhere() || flags.reading != spec.reading
+                    asked(&flags.params) != spec.params.anywhere() || flags.reading != spec.reading
                 }) {
                     return Err(Error::usage(
                         "without INPUT, a job resumes with its original requests, and these flags would change them",

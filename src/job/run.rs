@@ -14,6 +14,7 @@ use super::finish::{Ended, Finish, Workspace, compares_estimates};
 use super::funds::RunFunds;
 use super::identity::key_maker;
 use super::live_metrics::LiveMetrics;
+use super::placing::FilePlacer;
 use super::reader::Feed;
 use super::remote::Remote;
 use super::rest::Rest;
@@ -39,6 +40,10 @@ use crate::summary::HttpCounts;
 use crate::text;
 use crate::ui::{Progress, Results, Ui};
 
+/// Most requests in flight whose answers are files, unless the user sets a number: each is held in memory until it is on the
+/// disk.
+const MOST_FILES: usize = 64;
+
 /// Answers the rows of `ask` in real time.
 ///
 /// # Errors
@@ -59,6 +64,7 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         None => RecordColumns::of(&source.inputs, &source.spec.params),
     };
     ask.delivery.form.reused |= source.spec.marks_reused();
+    ask.delivery.form.files = source.spec.params.files.is_some();
     let outputs = ask.delivery.open(&source.spec.inputs, columns, ctx)?;
     // A job that another process has finished costs nothing more.
     if !start.claimed.finished {
@@ -113,6 +119,7 @@ impl ActiveRun<'_> {
         let shared = Arc::new(Shared::default());
         let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx)?;
         let started = Instant::now();
+        let placer = self.placer(&mut earlier.db)?;
         let options = self.options(&earlier, funds.budget);
         let urls = self.upstreams(&mut earlier.db)?;
         if let Some(changed) = self.start.changed() {
@@ -123,7 +130,7 @@ impl ActiveRun<'_> {
         let entry = JobEntry::new(self.workspace.store.ledger()?, &mut job, started);
         let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
         consumer.tally.live = LiveMetrics::of(consumer.entry.job, &consumer.db, ctx)?;
-        (consumer.reservation, consumer.sealer) = (funds.reservation, sealer);
+        (consumer.reservation, consumer.sealer, consumer.placer) = (funds.reservation, sealer, placer);
         let rows = self.start.rows();
         let feed = self.feed(&skipped, read.as_deref());
         let mut driven = drive(consumer, urls, &options, &feed, &shared)?;
@@ -160,10 +167,22 @@ impl ActiveRun<'_> {
         Ok(ended.write_summary(summary_file, ctx))
     }
 
+    /// Opens the directory for the files of answers, with `--files`.
+    fn placer(&self, db: &mut JobDb) -> Result<Option<FilePlacer>> {
+        let RunStart { source, claimed, .. } = &self.start;
+        let files = source.spec.params.files.as_ref().filter(|_| !claimed.finished);
+        files.map(|place| FilePlacer::open(place, &claimed.job.id, db, self.workspace.ctx)).transpose()
+    }
+
     /// The options of the engine.
     fn options(&self, earlier: &EarlierOutcomes, budget: Option<Budget>) -> SendOptions {
+        let files = Some(self.start.builder.endpoint()).filter(|endpoint| endpoint.makes_files());
+        let mut speed = self.ask.speed.clone();
+        if files.is_some() && speed.auto {
+            speed.concurrency = speed.concurrency.min(MOST_FILES);
+        }
         SendOptions {
-            speed: self.ask.speed.clone(),
+            speed,
             path: self.start.builder.endpoint().path(),
             last_row: self.start.checked.rows,
             answered_before: earlier.answered > 0,
@@ -172,6 +191,7 @@ impl ActiveRun<'_> {
             peers: self.peers(),
             affinity: self.workspace.ctx.settings.service.as_ref().is_some_and(|service| service.affinity.is_some()),
             rules: Arc::clone(&self.start.rules),
+            files,
         }
     }
 
@@ -250,6 +270,7 @@ impl ActiveRun<'_> {
             entry,
             reservation: None,
             sealer: None,
+            placer: None,
             shared,
             fan_out: FanOut::default(),
         }

@@ -19,7 +19,7 @@ use crate::api::{Reply, StreamedReply};
 use crate::completion::{AnswerPlaces, Truncation};
 use crate::fault::code_of;
 use crate::json;
-use crate::outcome::{ErrorCode, RowError, Usage};
+use crate::outcome::{AnsweredFile, ErrorCode, RowError, Usage};
 use crate::request::FileFault;
 
 /// The result of one request.
@@ -30,10 +30,13 @@ pub(super) enum Tried {
 
 pub(super) struct GoodAnswer {
     pub(super) status: u16,
-    pub(super) body: Box<str>,
+    /// `None`: the answer is nothing but a file.
+    pub(super) body: Option<Box<str>>,
     pub(super) places: Option<AnswerPlaces>,
     pub(super) usage: Option<Usage>,
     pub(super) limits: Limits,
+    /// The files that the answer is.
+    pub(super) files: Vec<AnsweredFile>,
 }
 
 pub(super) struct FailedTry {
@@ -67,28 +70,28 @@ impl RowTask {
         let sent_at = Instant::now();
         let visit = engine.upstreams.visit(sent_at, &self.outcome.model, self.affinity, &self.failed_urls);
         self.outcome.url = visit.site().number;
-        let result = tokio::select! {
+        let tried = tokio::select! {
             biased;
             () = engine.shared.abort.cancelled() => {
                 self.count_request();
                 self.interrupted();
                 return None;
             }
-            result = self.post(visit.site(), body.bytes.clone()) => result,
+            tried = self.exchange(visit.site(), body.bytes.clone()) => tried,
         };
         let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
         // A request that never left this machine does not count.
-        if !result.as_ref().is_err_and(Failure::never_left) {
+        if !matches!(&tried, Tried::Failed(failed) if failed.failure.never_left()) {
             self.count_request();
         }
         let latency = timing.now.duration_since(sent_at);
         self.outcome.latency_ms = millis(latency);
-        match self.unpacked(read(result)) {
+        match self.unpacked(tried) {
             Tried::Answered(answer) => {
                 visit.reached();
                 self.failed_urls.answered();
                 engine.gate.set_urls(engine.upstreams.well());
-                let broken = engine.options.rules.violation(&answer.body).filter(|_| self.is_held_to_rules());
+                let broken = self.violation(&answer);
                 self.answered(answer, timing);
                 self.rejected(broken?)
             }
@@ -106,8 +109,17 @@ impl RowTask {
         }
     }
 
+    /// Sends the request, and reads its answer.
+    async fn exchange(&mut self, to: &Site, body: Bytes) -> Tried {
+        match self.engine.options.files {
+            // Rare futures stand in boxes: every request in flight would hold the memory for it.
+            Some(endpoint) => Box::pin(self.produce(to, body, endpoint)).await,
+            None => read(self.post(to, body).await),
+        }
+    }
+
     /// Sends the request, and waits for the whole answer or for the pieces of a stream.
-    async fn post(&mut self, to: &Site, body: Bytes) -> Result<Reply, Failure> {
+    pub(super) async fn post(&mut self, to: &Site, body: Bytes) -> Result<Reply, Failure> {
         let (Site { client, address, .. }, speed) = (to, &self.engine.options.speed);
         self.outcome.first_token_ms = None;
         let Some(patience) = speed.stream else {
@@ -124,6 +136,12 @@ impl RowTask {
         self.engine.gate.learn(|limiter| limiter.give_back(charge));
         self.outcome.error = Some(RowError::new(ErrorCode::InvalidRequest, fault.message.clone()));
         None
+    }
+
+    /// The rule that the answer breaks. Rules are about texts.
+    fn violation(&self, answer: &GoodAnswer) -> Option<RowError> {
+        let body = answer.body.as_deref().filter(|_| answer.files.is_empty() && self.is_held_to_rules())?;
+        self.engine.options.rules.violation(body)
     }
 
     fn count_request(&mut self) {
@@ -149,7 +167,8 @@ impl RowTask {
         });
         self.engine.health.borrow_mut().answered(timing.now, &self.outcome.model);
         self.outcome.status = Some(answer.status);
-        self.outcome.body = Some(answer.body);
+        self.outcome.body = answer.body;
+        self.outcome.attached = answer.files;
         self.outcome.places = answer.places;
         self.outcome.usage = answer.usage;
         self.outcome.error = None;
@@ -289,6 +308,7 @@ impl RowTask {
         }
         self.outcome.body = failed.body;
         self.outcome.places = None;
+        self.outcome.attached.clear();
         again
     }
 
@@ -333,37 +353,22 @@ fn millis(time: Duration) -> u32 {
 }
 
 /// Reads the response to a request.
-fn read(result: Result<Reply, Failure>) -> Tried {
+pub(super) fn read(result: Result<Reply, Failure>) -> Tried {
     let reply = match result {
         Ok(reply) => reply,
         Err(failure) => {
-            let limits = Limits::default();
-            return Tried::Failed(FailedTry {
-                failure,
-                limits,
-                body: None,
-                billed: None,
-                page: None,
-                mismatched: false,
-            });
+            return Tried::Failed(FailedTry::of(failure, Limits::default()));
         }
     };
     let limits = reply.limits;
     if !(200..300).contains(&reply.status) {
         let failure = Failure::from_reply(&reply);
-        return Tried::Failed(FailedTry {
-            failure,
-            limits,
-            body: json_line(&reply),
-            billed: None,
-            page: None,
-            mismatched: false,
-        });
+        return Tried::Failed(FailedTry { body: json_line(&reply), ..FailedTry::of(failure, limits) });
     }
     match chat::read(&reply) {
         Answer::Good { body, places, usage: tokens } => {
             let (status, usage) = (reply.status, tokens.map(Usage::from));
-            Tried::Answered(GoodAnswer { status, body, places, usage, limits })
+            Tried::Answered(GoodAnswer { status, body: Some(body), places, usage, limits, files: Vec::new() })
         }
         Answer::Bad { fault, why, body, usage: tokens } => {
             let failure = Failure { fault, status: Some(reply.status), message: why, model_unknown: false, wait: None };
@@ -376,6 +381,13 @@ fn read(result: Result<Reply, Failure>) -> Tried {
                 mismatched: false,
             })
         }
+    }
+}
+
+impl FailedTry {
+    /// A failure without anything that came with it.
+    pub(super) fn of(failure: Failure, limits: Limits) -> Self {
+        Self { failure, limits, body: None, billed: None, page: None, mismatched: false }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod pace;
 mod packed;
 mod parked;
 pub mod peers;
+mod produce;
 mod quota;
 mod row;
 mod shared;
@@ -98,7 +99,7 @@ impl SpeedOptions {
     /// Refuses options that the endpoint does not have.
     ///
     /// # Errors
-    /// 2 for packs of requests that cannot be packed.
+    /// 2 for packs of requests that cannot be packed, and for streams of what does not come in pieces.
     pub fn suit(&self, endpoint: Endpoint) -> Result<()> {
         if self.pack > 1 && endpoint != Endpoint::Embeddings {
             return Err(Error::usage(format!(
@@ -106,6 +107,10 @@ impl SpeedOptions {
                 self.pack
             ))
             .hint(format!("leave --pack out; --endpoint {endpoint} sends each row by itself")));
+        }
+        if self.stream.is_some() && endpoint.makes_files() {
+            return Err(Error::usage(format!("--stream: answers of --endpoint {endpoint} come whole"))
+                .hint("leave --stream out; --request-timeout bounds the time of a request"));
         }
         Ok(())
     }
@@ -132,6 +137,8 @@ pub struct SendOptions {
     pub affinity: bool,
     /// The rules that answers must pass.
     pub rules: Arc<AnswerRules>,
+    /// The endpoint, if its answers are files.
+    pub files: Option<Endpoint>,
 }
 
 /// A row on its way in.

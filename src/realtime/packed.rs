@@ -114,7 +114,7 @@ impl RowTask {
     pub(super) fn unpacked(&mut self, tried: Tried) -> Tried {
         let Tried::Answered(answer) = tried else { return tried };
         let TaskRows::Pack(rows, answers) = &mut self.rows else { return Tried::Answered(answer) };
-        match unpacked(&answer.body, &rows.weights()) {
+        match unpacked(answer.body.as_deref().unwrap_or_default(), &rows.weights()) {
             Ok(own) => {
                 let total = |sum: Option<Usage>, one: &UnpackedAnswer| {
                     let mut sum = sum?;
@@ -123,13 +123,13 @@ impl RowTask {
                 };
                 let usage = own.iter().fold(Some(Usage::default()), total);
                 *answers = own;
-                Tried::Answered(GoodAnswer { usage, body: "".into(), places: None, ..answer })
+                Tried::Answered(GoodAnswer { usage, body: Some("".into()), places: None, ..answer })
             }
             Err(why) => {
                 let message = format!("HTTP {} {why}", answer.status);
                 let status = Some(answer.status);
                 let failure = Failure { fault: Fault::BadResponse, status, message, model_unknown: false, wait: None };
-                let body = (rows.rows().len() == 1).then_some(answer.body);
+                let body = answer.body.filter(|_| rows.rows().len() == 1);
                 Tried::Failed(FailedTry {
                     failure,
                     limits: answer.limits,

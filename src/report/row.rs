@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use super::answer::AnswerBody;
 use super::flat;
 use crate::batch::line;
-use crate::outcome::{ErrorCode, Outcome, RowError};
+use crate::completion::{Completion, with_files};
+use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
 
 /// A row of a results file.
@@ -39,6 +40,9 @@ impl ReadRow {
             && let Some(row) = flat::of_line(number, bytes, prefix)
         {
             return Ok(row);
+        }
+        if let Some(outcome) = with_files_of(number, bytes) {
+            return Ok(Self { outcome, flat: false, cost: None });
         }
         let result = line::read(bytes).map_err(|garbled| garbled.to_string())?;
         if result.error.is_some() && result.status.is_none() && result.body.is_none() {
@@ -77,6 +81,37 @@ impl ReadRow {
     }
 }
 
+/// The outcome of a line that lists the files of its answer: llbatch wrote it. `None`: it lists none, or has an error.
+fn with_files_of(number: u64, line: &[u8]) -> Option<Outcome> {
+    #[derive(Deserialize)]
+    struct LineWithFiles<'a> {
+        #[serde(borrow)]
+        custom_id: Cow<'a, str>,
+        #[serde(borrow)]
+        response: ResponseWithFiles<'a>,
+        #[serde(borrow)]
+        files: &'a RawValue,
+        error: Option<serde::de::IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct ResponseWithFiles<'a> {
+        status_code: Option<u16>,
+        #[serde(borrow)]
+        body: Option<&'a RawValue>,
+    }
+    memchr::memmem::find(line, b"\"files\":[")?;
+    let LineWithFiles { custom_id, response, files, error } = serde_json::from_slice(line).ok()?;
+    let body = response.body.map(RawValue::get).filter(|body| body.starts_with('{'));
+    if error.is_some() || !files.get().starts_with('[') || (body.is_none() && response.body.is_some()) {
+        return None;
+    }
+    let model = body.and_then(|body| AnswerBody::of(body).model()).unwrap_or_default();
+    let usage = body.and_then(|body| Completion::of(body).usage()).map(Usage::from);
+    let row = Outcome::unsent(number, custom_id.as_ref().into(), model.as_ref().into(), ErrorCode::Missing, "");
+    let body = Some(with_files(body, files.get()).into());
+    Some(Outcome { error: None, status: response.status_code, body, usage, ..row })
+}
+
 /// The error of a line with an answer that llbatch has rejected. Beside an answer, errors of services are not taken for one.
 fn rejection(line: &[u8]) -> Option<RowError> {
     #[derive(Deserialize)]
@@ -98,6 +133,20 @@ fn rejection(line: &[u8]) -> Option<RowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_list_files_are_answers() {
+        let read = |rest: &str| {
+            let line = format!(r#"{{"custom_id":"a","response":{{"status_code":200,"body":{rest}}}"#);
+            ReadRow::of_line(1, line.as_bytes(), "").unwrap().outcome
+        };
+        let files = r#""files":[{"path":"x/a.png"}]"#;
+        let image = read(&format!(r#"{{"model":"m","data":[{{"b64_json":null}}]}}}},{files},"error":null"#));
+        assert!(image.ok() && &*image.model == "m" && image.body.unwrap().ends_with(r#"[{"path":"x/a.png"}]}"#));
+        assert!(read(&format!(r#"null}},{files},"error":null"#)).ok());
+        assert!(!read(&format!(r#"null}},{files},"error":{{"code":"timeout","message":"late"}}"#)).ok());
+        assert!(!read(r#"{"data":[{"b64_json":null}]}},"error":null"#).ok(), "without its files it is no answer");
+    }
 
     #[test]
     fn flat_answers_without_a_latency_are_of_a_batch_unless_they_are_reused() {

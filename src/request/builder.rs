@@ -319,7 +319,7 @@ impl RequestBuilder {
             Some(id) => id == name,
             None => matches!(name, "custom_id" | "id"),
         };
-        let own = params::kind(name).is_some() || name == params::SYSTEM;
+        let own = params::kind(self.endpoint, name).is_some() || name == params::SYSTEM;
         let all = self.row_params.as_ref().is_some_and(Vec::is_empty);
         let image = self.image_fields().any(|field| field == name);
         id || image || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || self.is_subject(name)))
@@ -395,7 +395,7 @@ impl RequestBuilder {
         members: &[Member<'a>],
     ) -> Result<Vec<OwnParameter<'a>>, Problem> {
         // Names that only the user knows may hold anything.
-        let kind = |name: &str| match params::kind(name) {
+        let kind = |name: &str| match params::kind(self.endpoint, name) {
             _ if self.id.as_deref() == Some(name) || name == params::SYSTEM => None,
             None if self.asks_for(name) => Some(ParameterKind::Either),
             known => known,
@@ -469,8 +469,8 @@ impl RequestBuilder {
     fn unknown_form(&self, record: &Record<'_>, members: &[Member<'_>]) -> Problem {
         let other = match self.endpoint {
             Endpoint::Chat => "`body`, `messages` or `prompt`",
-            Endpoint::Completions => "`body` or `prompt`",
-            Endpoint::Embeddings => "`body`, `input` or `prompt`",
+            Endpoint::Completions | Endpoint::Images => "`body` or `prompt`",
+            Endpoint::Embeddings | Endpoint::Speech => "`body`, `input` or `prompt`",
             Endpoint::Transcriptions | Endpoint::Translations => "`body` or `file`",
             Endpoint::Rerank => "`body` or `documents`",
         };

@@ -60,7 +60,7 @@ impl RequestBuilder {
 
     /// Returns true if a column of this name holds the prompt, or the text to embed.
     pub(super) fn is_prompt(&self, name: &str) -> bool {
-        name == "prompt" || (self.endpoint == Endpoint::Embeddings && name == "input")
+        name == "prompt" || (self.endpoint.subject() == "input" && name == "input")
     }
 
     /// Returns true if a column of this name holds what the endpoint answers.
@@ -85,7 +85,7 @@ pub(super) fn messages<'a>(record: &Record<'_>, cell: &'a str) -> Result<Cow<'a,
 
 pub(super) fn no_column(endpoint: Endpoint, names: &[&str]) -> (String, String) {
     let column = match endpoint {
-        Endpoint::Embeddings => "`input` or `prompt`",
+        Endpoint::Embeddings | Endpoint::Speech => "`input` or `prompt`",
         Endpoint::Chat => "`prompt` or `messages`",
         _ => "`prompt`",
     };

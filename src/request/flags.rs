@@ -82,6 +82,10 @@ fn response_format(params: &Params) -> Result<Option<DefaultMember>> {
         let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":"output","schema":{schema}}}}}"#);
         return Ok(Some(DefaultMember::new("--json-schema", "response_format", &value)));
     }
+    if !params.choices.is_empty() && params.endpoint.makes_files() {
+        return Err(Error::usage(format!("--choices: answers of --endpoint {} are files", params.endpoint))
+            .hint("leave --choices out"));
+    }
     let asks = !params.choices.is_empty() && params.asks_choices;
     Ok(asks.then(|| DefaultMember::new("--choices", "response_format", &choice_format(&params.choices))))
 }

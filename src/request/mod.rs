@@ -38,7 +38,7 @@ pub use id::generated as generated_id;
 pub use key::{KeyMaker, RequestKey};
 use memchr::memmem::Finder;
 pub use packing::{OutRequest, PackedRow, PackedRows, Packer};
-pub use params::{Endpoint, Params};
+pub use params::{Endpoint, FilesDir, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
 pub use record::{Data, Field, InputPlace, OwnedData, Record};

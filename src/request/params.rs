@@ -26,12 +26,24 @@ pub enum Endpoint {
     Translations,
     /// The order of documents by their relevance to a query: `documents`, `query`.
     Rerank,
+    /// Images of a description: `prompt`. Each answer is one or more files.
+    Images,
+    /// Speech from text: `input`. Each answer is a file.
+    Speech,
 }
 
 impl Endpoint {
     /// All endpoints.
-    pub const ALL: [Self; 6] =
-        [Self::Chat, Self::Completions, Self::Embeddings, Self::Transcriptions, Self::Translations, Self::Rerank];
+    pub const ALL: [Self; 8] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Rerank,
+        Self::Images,
+        Self::Speech,
+    ];
 
     /// Path below the base URL.
     pub const fn path(self) -> &'static str {
@@ -42,6 +54,8 @@ impl Endpoint {
             Self::Transcriptions => "/audio/transcriptions",
             Self::Translations => "/audio/translations",
             Self::Rerank => "/rerank",
+            Self::Images => "/images/generations",
+            Self::Speech => "/audio/speech",
         }
     }
 
@@ -54,6 +68,8 @@ impl Endpoint {
             Self::Transcriptions => "transcriptions",
             Self::Translations => "translations",
             Self::Rerank => "rerank",
+            Self::Images => "images",
+            Self::Speech => "speech",
         }
     }
 
@@ -85,15 +101,25 @@ impl Endpoint {
 
     /// Returns true if a request is made of one text, which a template or a column may give.
     pub(super) const fn takes_prompt(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions | Self::Embeddings)
+        matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Images | Self::Speech)
+    }
+
+    /// Returns true if its answers are files.
+    pub const fn makes_files(self) -> bool {
+        matches!(self, Self::Images | Self::Speech)
+    }
+
+    /// Returns true if its answers may come as streams of pieces of text.
+    pub const fn is_streamed(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions)
     }
 
     /// The member that a body of this endpoint must have.
     pub const fn subject(self) -> &'static str {
         match self {
             Self::Chat => "messages",
-            Self::Completions => "prompt",
-            Self::Embeddings => "input",
+            Self::Completions | Self::Images => "prompt",
+            Self::Embeddings | Self::Speech => "input",
             Self::Transcriptions | Self::Translations => "file",
             Self::Rerank => "documents",
         }
@@ -107,7 +133,7 @@ impl Endpoint {
     /// A line of the input that such a request is made of. `None`: a text may be one.
     pub(super) const fn example(self) -> Option<&'static str> {
         match self {
-            Self::Chat | Self::Completions | Self::Embeddings => None,
+            Self::Chat | Self::Completions | Self::Embeddings | Self::Images | Self::Speech => None,
             Self::Transcriptions | Self::Translations => {
                 Some(r#"a line looks like {"custom_id": "…", "body": {"file": "https://…", "model": "…"}}"#)
             }
@@ -199,12 +225,32 @@ pub struct Params {
     /// The directory that relative paths of inputs count from, where requests have local files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub work_dir: Option<PathBuf>,
+    /// `--files`: the directory for the files that answers are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesDir>,
 }
 
 impl Params {
-    /// The same without the directory of the command, which does not make another command.
+    /// The same without the directory of the command, and with one spelling of others: they make no other command.
+    #[must_use]
     pub fn anywhere(&self) -> Self {
-        Self { work_dir: None, ..self.clone() }
+        let files = self.files.clone().map(|files| FilesDir { shown: files.dir.clone(), ..files });
+        Self { work_dir: None, files, ..self.clone() }
+    }
+}
+
+/// A directory for files. Two are the same if their absolute paths are.
+#[derive(Serialize, Deserialize, Debug, Clone)]
+pub struct FilesDir {
+    /// Its absolute path.
+    pub dir: PathBuf,
+    /// Its path as the user typed it, which results show.
+    pub shown: PathBuf,
+}
+
+impl PartialEq for FilesDir {
+    fn eq(&self, other: &Self) -> bool {
+        self.dir == other.dir
     }
 }
 
@@ -288,25 +334,67 @@ const PARAMETERS: &[(&str, ParameterKind)] = &[
     ("dimensions", ParameterKind::Whole),
 ];
 
+/// Further parameters of images. Source: `ImageGenerateParams` of Together's Python SDK 3.1.1, and the names of `OpenAI`.
+const IMAGE_PARAMETERS: &[(&str, ParameterKind)] = &[
+    ("width", ParameterKind::Whole),
+    ("height", ParameterKind::Whole),
+    ("steps", ParameterKind::Whole),
+    ("guidance_scale", ParameterKind::Number),
+    ("negative_prompt", ParameterKind::Text),
+    ("output_format", ParameterKind::Text),
+    ("image_url", ParameterKind::Text),
+    ("reference_images", ParameterKind::Json),
+    ("image_loras", ParameterKind::Json),
+    ("disable_safety_checker", ParameterKind::Json),
+    ("size", ParameterKind::Text),
+    ("quality", ParameterKind::Text),
+    ("style", ParameterKind::Text),
+];
+
+/// Further parameters of speech. Source: `SpeechCreateParams` of Together's Python SDK 3.1.1, and the names of `OpenAI`.
+const SPEECH_PARAMETERS: &[(&str, ParameterKind)] = &[
+    ("voice", ParameterKind::Text),
+    ("language", ParameterKind::Text),
+    ("sample_rate", ParameterKind::Whole),
+    ("bit_rate", ParameterKind::Whole),
+    ("response_encoding", ParameterKind::Text),
+    ("speed", ParameterKind::Number),
+    ("instructions", ParameterKind::Text),
+];
+
+/// All parameters, in the order of their places.
+fn all_parameters() -> impl Iterator<Item = &'static (&'static str, ParameterKind)> {
+    PARAMETERS.iter().chain(IMAGE_PARAMETERS).chain(SPEECH_PARAMETERS)
+}
+
 /// The field of a record that holds a system message: a parameter too, where rows are asked for theirs.
 pub const SYSTEM: &str = "system";
 
 /// The place of a parameter, or of the system message, in a set of parameters.
 pub(super) fn parameter_index(name: &str) -> Option<usize> {
     if name == SYSTEM {
-        return Some(PARAMETERS.len());
+        return Some(all_parameters().count());
     }
-    PARAMETERS.iter().position(|(known, _)| *known == name)
+    all_parameters().position(|(known, _)| *known == name)
 }
 
 /// The parameter at a place.
 pub fn at(place: usize) -> &'static str {
-    PARAMETERS.get(place).map_or(SYSTEM, |(name, _)| name)
+    all_parameters().nth(place).map_or(SYSTEM, |(name, _)| name)
 }
 
-/// The kind of value of the parameter `name`, or `None` if it is not a parameter.
-pub fn kind(name: &str) -> Option<ParameterKind> {
-    PARAMETERS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+/// The kind of value of the parameter `name` of an endpoint, or `None` if it is not a parameter.
+pub fn kind(endpoint: Endpoint, name: &str) -> Option<ParameterKind> {
+    let more = match endpoint {
+        Endpoint::Images => IMAGE_PARAMETERS,
+        Endpoint::Speech => SPEECH_PARAMETERS,
+        _ => &[],
+    };
+    if endpoint.makes_files() && name == "response_format" {
+        // Of a chat, it is an object.
+        return Some(ParameterKind::Text);
+    }
+    PARAMETERS.iter().chain(more).find(|(known, _)| *known == name).map(|(_, kind)| *kind)
 }
 
 #[cfg(test)]
@@ -323,7 +411,8 @@ mod tests {
             ("/v1/audio/transcriptions", Some(Endpoint::Transcriptions)),
             ("https://api.example.org/audio/translations", Some(Endpoint::Translations)),
             ("/v1/rerank", Some(Endpoint::Rerank)),
-            ("/v1/audio/speech", None),
+            ("/v1/audio/speech", Some(Endpoint::Speech)),
+            ("/v1/images/generations", Some(Endpoint::Images)),
             ("/v1/responses", None),
             ("https://api.example.org", None),
             ("", None),

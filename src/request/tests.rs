@@ -28,6 +28,7 @@ const BARE: Params = Params {
     local_files: None,
     max_file: None,
     work_dir: None,
+    files: None,
 };
 
 fn with_model() -> Params {
@@ -316,6 +317,34 @@ fn rerank_bodies_pass_through_and_count_their_query_for_each_document() {
 }
 
 #[test]
+fn images_and_speech_are_made_from_records_with_parameters_of_their_own() {
+    let images = Params { endpoint: Endpoint::Images, ..with_model() };
+    let line = r#"{"id":"a","prompt":"a cat","n":2,"width":256,"response_format":"base64","voice":"x","color":"red"}"#;
+    let expected = r#"{"model":"m","prompt":"a cat","n":2,"width":256,"response_format":"base64"}"#;
+    assert_eq!(body(&images, line).as_deref(), Ok(expected));
+    let chat = body(&with_model(), line).unwrap();
+    assert!(!chat.contains("width") && !chat.contains("voice"), "of a chat, they are data: {chat}");
+    let speech = Params { endpoint: Endpoint::Speech, ..with_model() };
+    let whole = r#"{"input":"hi","voice":"tara","custom":1,"model":"s"}"#;
+    assert_eq!(body(&speech, whole).as_deref(), Ok(whole), "a body passes as it is");
+    let made = csv(&speech, &["id", "prompt", "voice", "response_format"], &["a", "hi", "tara", "mp3"]).unwrap();
+    assert_eq!(&*made.body, r#"{"model":"m","input":"hi","voice":"tara","response_format":"mp3"}"#);
+    assert_eq!(made.reserve(None).completion, 1);
+    let template = Params { prompt: Some("Say {{ text }}".into()), ..speech };
+    let made = csv(&template, &["text"], &["hi"]).unwrap();
+    assert_eq!(&*made.body, r#"{"model":"m","input":"Say hi"}"#);
+    for (endpoint, line, words) in [
+        (Endpoint::Images, r#"{"text":"x"}"#, "`body` or `prompt`"),
+        (Endpoint::Images, r#"{"prompt":" "}"#, "`prompt` is empty"),
+        (Endpoint::Speech, r#"{"text":"x"}"#, "`body`, `input` or `prompt`"),
+        (Endpoint::Speech, r#"{"input":7}"#, "`input` must be a text"),
+    ] {
+        let problem = send(&Params { endpoint, ..with_model() }, Data::Json(line)).expect_err(line);
+        assert!(problem.message.contains(words), "{line}: {problem}");
+    }
+}
+
+#[test]
 fn flags_that_make_no_sense_are_usage_errors() {
     let set = |name: &str, value: &str| Params { set: vec![(name.into(), value.into())], ..BARE };
     for params in [
@@ -339,6 +368,8 @@ fn flags_that_make_no_sense_are_usage_errors() {
         Params { json_schema: Some("{}".into()), endpoint: Endpoint::Transcriptions, ..BARE },
         Params { prompt: Some("{{ text }}".into()), endpoint: Endpoint::Rerank, ..BARE },
         Params { json_schema: Some("{}".into()), endpoint: Endpoint::Rerank, ..BARE },
+        Params { json_schema: Some("{}".into()), endpoint: Endpoint::Images, ..BARE },
+        Params { choices: vec!["a".into()], endpoint: Endpoint::Speech, ..BARE },
     ] {
         assert_eq!(RequestBuilder::new(&params).unwrap_err().exit, Exit::Usage, "{params:?}");
     }

@@ -11,7 +11,7 @@ pub struct ParameterSet(AtomicU64);
 impl ParameterSet {
     /// Adds the parameter `name`; other names are left out.
     pub fn add(&self, name: &str) {
-        // The list of parameters is far shorter than 64.
+        // The lists of parameters are shorter than 64 together.
         let Some(bit) = params::parameter_index(name).and_then(|place| 1_u64.checked_shl(place as u32)) else { return };
         // Nearly always it is there, and threads that only read do not wait for each other.
         if self.0.load(Ordering::Relaxed) & bit == 0 {

@@ -88,6 +88,7 @@ pub struct MoreColumns {
 
 /// The form that the user asked for.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "most are flags of the command line")]
 pub struct ResultOptions {
     /// The format of lines.
     pub format: ResultFormat,
@@ -101,13 +102,15 @@ pub struct ResultOptions {
     pub more: MoreColumns,
     /// A column says which rows have the outcome of an equal request (`--dedupe`).
     pub reused: bool,
+    /// Answers may be files, which lines list (`--files`).
+    pub files: bool,
 }
 
 impl ResultOptions {
     /// Lines of this format without anything that the user may ask for.
     pub const fn new(format: ResultFormat) -> Self {
         let more = MoreColumns { unpacked: false, timing: false, usage: false };
-        Self { format, flat: false, prefix: String::new(), csv_raw: false, more, reused: false }
+        Self { format, flat: false, prefix: String::new(), csv_raw: false, more, reused: false, files: false }
     }
 
     /// Tests whether lines carry the record's own fields, that is, whether [`Renderer::render`] reads its `fields`.
@@ -124,7 +127,10 @@ pub struct Renderer {
 
 #[derive(Debug)]
 enum LineForm {
-    Batch,
+    /// Lines of a batch output file. Where answers are files, lines list them.
+    Batch {
+        files: bool,
+    },
     FlatJson(flat::FlatLines),
     Table(csv::CsvLines),
     /// Flat objects on their way into the columns of a file.
@@ -138,7 +144,7 @@ impl Renderer {
     /// 65 for a flat form whose own column names are taken by the records, 2 for columns of a schema that is missing.
     pub fn new(options: &ResultOptions, table: &RecordColumns) -> Result<Self> {
         if !options.is_flat() {
-            return Ok(Self { form: LineForm::Batch });
+            return Ok(Self { form: LineForm::Batch { files: options.files } });
         }
         let own = OwnColumns::new(options, table)?;
         let form = match options.format {
@@ -157,7 +163,7 @@ impl Renderer {
     pub const fn guarded(&self) -> u64 {
         match &self.form {
             LineForm::Table(table) => table.guarded(),
-            LineForm::Batch | LineForm::FlatJson(_) | LineForm::Columns(..) => 0,
+            LineForm::Batch { .. } | LineForm::FlatJson(_) | LineForm::Columns(..) => 0,
         }
     }
 
@@ -197,7 +203,7 @@ impl Renderer {
         out: &mut Vec<u8>,
     ) {
         match &self.form {
-            LineForm::Batch => jsonl::batch_line(outcome, out),
+            LineForm::Batch { files } => jsonl::batch_line(outcome, *files, out),
             LineForm::FlatJson(flat) | LineForm::Columns(flat, _) => flat.line(outcome, cost, fields, out),
             LineForm::Table(table) => table.line(outcome, cost, fields, out),
         }

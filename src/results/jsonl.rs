@@ -1,10 +1,13 @@
 //! The batch output line.
 
+use crate::completion::{KeptAnswer, kept_answer};
 use crate::json;
 use crate::outcome::{Outcome, RowError};
 
-/// Appends `{"custom_id":…,"response":…,"error":…}` and a line end. The body's bytes are copied as they are.
-pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
+/// Appends `{"custom_id":…,"response":…,"error":…}` and a line end. The body's bytes are copied as they are. `files`: answers
+/// are files, which are listed beside the response.
+pub(super) fn batch_line(outcome: &Outcome, files: bool, out: &mut Vec<u8>) {
+    let kept = outcome.body.as_deref().filter(|_| files && outcome.ok()).and_then(kept_answer);
     out.reserve(outcome.id.len() + outcome.body.as_ref().map_or(0, |body| body.len()) + 96);
     out.extend_from_slice(b"{\"custom_id\":");
     json::write(&outcome.id, out);
@@ -18,7 +21,14 @@ pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
                 None => out.extend_from_slice(b"null"),
             }
             out.extend_from_slice(b",\"body\":");
-            out.extend_from_slice(body.as_ref().map_or(b"null", |body| body.as_bytes()));
+            match &kept {
+                Some(KeptAnswer { body: Some((members, end)), .. }) => {
+                    out.extend_from_slice(members.as_bytes());
+                    out.extend_from_slice(end.as_bytes());
+                }
+                Some(KeptAnswer { body: None, .. }) => out.extend_from_slice(b"null"),
+                None => out.extend_from_slice(body.as_ref().map_or(b"null", |body| body.as_bytes())),
+            }
             out.push(b'}');
         }
     }
@@ -37,6 +47,10 @@ pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
             out.push(b'}');
         }
     }
+    if let Some(kept) = &kept {
+        out.extend_from_slice(b",\"files\":");
+        out.extend_from_slice(kept.files.as_bytes());
+    }
     if outcome.is_reused() {
         out.extend_from_slice(b",\"reused\":true");
     }
@@ -54,6 +68,25 @@ mod tests {
             outcome.error = None;
         }
         Outcome { status, body: body.map(Into::into), ..outcome }
+    }
+
+    #[test]
+    fn files_stand_beside_the_response_without_their_member() {
+        let files = r#"[{"path":"a.png","bytes":3}]"#;
+        for (body, shown) in
+            [(Some(r#"{"data":[{"b64_json":null}]}"#), r#"{"data":[{"b64_json":null}]}"#), (None, "null")]
+        {
+            let kept = crate::completion::with_files(body, files);
+            let mut out = Vec::new();
+            batch_line(&outcome("a", None, Some(200), Some(&kept)), true, &mut out);
+            let expected = format!(
+                "{{\"custom_id\":\"a\",\"response\":{{\"status_code\":200,\"body\":{shown}}},\"error\":null,\"files\":{files}}}\n"
+            );
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let mut other = Vec::new();
+            batch_line(&outcome("a", None, Some(200), Some(&kept)), false, &mut other);
+            assert!(String::from_utf8(other).unwrap().contains(&kept), "any other job's bodies stay as they are");
+        }
     }
 
     #[test]
@@ -93,7 +126,7 @@ mod tests {
         ];
         for (outcome, line) in cases {
             let mut out = b"before".to_vec();
-            batch_line(&outcome, &mut out);
+            batch_line(&outcome, false, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), format!("before{line}"));
         }
     }

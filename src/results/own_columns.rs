@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Field;
 use super::columns::RecordColumns;
 use super::format::ResultOptions;
-use crate::completion::{AnswerPlaces, Choice, Completion, may_be_fenced, unfenced};
+use crate::completion::{AnswerPlaces, Choice, Completion, file_paths, kept_answer, may_be_fenced, unfenced};
 use crate::error::{Error, Exit, Result};
 use crate::json;
 use crate::outcome::{Outcome, RowError, Usage};
@@ -65,6 +65,7 @@ pub(super) fn names() -> Vec<&'static str> {
 
 /// The columns that llbatch adds to the record's fields in a table.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the table")]
 pub(super) struct OwnColumns {
     /// Each with its name in the table. A column for which a field of the record serves is left out.
     columns: Vec<(String, OwnColumn)>,
@@ -76,6 +77,8 @@ pub(super) struct OwnColumns {
     id_field: bool,
     /// The record's `model` is that of the request.
     model_field: bool,
+    /// Answers may be files, whose paths are their content.
+    files: bool,
 }
 
 impl OwnColumns {
@@ -111,7 +114,8 @@ impl OwnColumns {
             return Err(clash(&taken, &options.prefix));
         }
         let id_field = has_id && table.id_field.as_deref() == Some("custom_id");
-        let own = Self { columns, properties, json_answers: table.schema.is_some(), id_field, model_field };
+        let json_answers = table.schema.is_some();
+        let own = Self { columns, properties, json_answers, id_field, model_field, files: options.files };
         own.distinct()?;
         Ok(own)
     }
@@ -272,6 +276,11 @@ impl<'a> ShownAnswer<'a> {
     /// Takes a choice's content or tool calls from a chat, the text from a completion or a transcript, the vector from an
     /// embedding, and the list of ranked documents. Several of them become a JSON list. Empty for any other body.
     fn of(body: &'a str, own: &OwnColumns) -> Self {
+        if own.files
+            && let Some(kept) = kept_answer(body)
+        {
+            return Self { content: file_paths(kept.files).map(Cow::Owned), ..Self::default() };
+        }
         let body = Completion::of(body);
         let Some(first) = body.first() else {
             let values = body.embeddings().map(|vector| vector.map(Cow::Borrowed));

@@ -151,6 +151,8 @@ impl OpenPart {
             url: _,
             prices: _,
             leader,
+            // Files are not shared: `--answers` and `--files` exclude each other.
+            attached: _,
         } = outcome;
         let body = body.as_deref().filter(|body| error.is_none() && !body.contains('\n') && json::is_valid(body));
         let Some(body) = body.and_then(|body| serde_json::from_str::<&RawValue>(body).ok()) else { return Ok(()) };
@@ -286,6 +288,7 @@ fn answer(line: &str, models: &mut Vec<Arc<str>>) -> Option<SealedAnswer> {
         status: line.status,
         body: Some(line.body.get().into()),
         places: None,
+        attached: Vec::new(),
         usage: line.usage,
         wasted: line.wasted,
         at_risk: line.at_risk,

@@ -36,7 +36,7 @@ pub use batches::{Asked, BatchCost, BatchStep, BodyPlace, JobBatch, RemoteBatch,
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
 use image::image;
-pub use job::{JobDb, LeaderOutcome};
+pub use job::{JobDb, LeaderOutcome, PlacedFile};
 use journal::Journal;
 pub use ledger::{IndexedAnswer, IndexedJob, Job, JobState, Ledger, Tags, service_identity};
 pub use lock::{Lock, LockWait};

@@ -59,6 +59,10 @@ fn documents_of_jobs_follow_their_schemas() {
     for line in home.read("failed.jsonl").lines() {
         follows("result", &serde_json::from_str(line).unwrap());
     }
+    say("summary", "run in.jsonl --endpoint images --files made --set n=2 -m a/b --sandbox -o images.jsonl");
+    for line in home.read("images.jsonl").lines() {
+        follows("result", &serde_json::from_str(line).unwrap());
+    }
     say("jobs", "submit in.jsonl --sandbox");
     say("jobs", "status");
     say("jobs", "status --remote --sandbox");

@@ -190,6 +190,7 @@ pub fn join(
             status: found.status,
             body: found.body,
             places: None,
+            attached: Vec::new(),
             usage: found.usage,
             wasted: slot.wasted,
             at_risk: found.at_risk,

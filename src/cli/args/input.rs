@@ -252,6 +252,7 @@ impl InputArgs {
             images: self.images.clone(),
             local_files: self.local_files.as_deref().map(absolute),
             max_file: self.max_file,
+            files: None,
         })
     }
 }

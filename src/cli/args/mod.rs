@@ -128,6 +128,7 @@ impl ResultArgs {
             csv_raw: self.csv_raw,
             more: self.columns.resolve(),
             reused: false,
+            files: false,
         };
         if let Some(flag) = self.columns.given().filter(|_| !form.is_flat()) {
             return Err(Error::usage(format!("{flag} adds columns to flat results, and these are not flat"))

@@ -80,6 +80,7 @@ pub fn outputs(session: &Session<'_>, delivery: &Delivery) -> Result<Outputs> {
     let columns = || RecordColumns::of(&session.inputs()?, &session.spec.params);
     let mut delivery = delivery.clone();
     delivery.form.reused |= session.spec.marks_reused();
+    delivery.form.files = session.spec.params.files.is_some();
     delivery.open(&session.spec.inputs, columns, session.ctx)
 }
 

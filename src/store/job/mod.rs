@@ -8,6 +8,7 @@ mod damage;
 mod followers;
 mod judged;
 mod outcomes;
+mod placed;
 mod prices;
 mod retired;
 mod totals;
@@ -24,6 +25,7 @@ use crate::error::{Error, Exit, Result};
 pub(super) use checksum::{Checksum, RowName, of_asked};
 use create::NewDb;
 pub use followers::LeaderOutcome;
+pub use placed::PlacedFile;
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 

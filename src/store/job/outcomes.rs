@@ -421,6 +421,7 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
         status: row.get(6)?,
         body: None,
         places: None,
+        attached: Vec::new(),
         usage,
         wasted: Usage { prompt: number(9)?, completion: number(10)?, cached: count(25)?, reasoning: count(26)? },
         at_risk: row.get(11)?,

@@ -17,6 +17,7 @@ mod packs;
 mod pick;
 mod prefixes;
 mod problems;
+mod produced;
 mod refusals;
 mod rerank;
 mod resume;

@@ -115,7 +115,7 @@ fn flags_with_a_mistake() {
         "run in.jsonl --set top_k",
         "run in.jsonl --set top_k=fourty",
         "run in.jsonl --set stream=true",
-        "run in.jsonl --endpoint images",
+        "run in.jsonl --endpoint videos",
         "run in.jsonl --json-schema none.json",
         "run in.jsonl --json-schema schema.json",
         "run in.jsonl --resume --fresh",
