@@ -38,7 +38,7 @@ fn every_sample_is_answered_in_order_without_a_key() {
             // By tests/it/nightly.rs and tests/it/recipes.rs.
             "nightly.sh" | "slurm.sh" | "kubernetes.yaml" => continue,
             // By tests/engines/run.sh.
-            "parallel.sh" | "tasks.mk" => continue,
+            "parallel.sh" | "tasks.mk" | "airflow_dag.py" | "ray_data.py" | "spark.py" => continue,
             "reviews.csv" => args.extend(["-m", MODEL, "--prompt", "Positive or negative? {{ text }}"]),
             other => panic!("samples/{other} is run by no test: add it here"),
         }
