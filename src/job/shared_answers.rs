@@ -1,7 +1,6 @@
-//! Answers that tasks of one job share in a directory (`--answers`): taken when a run begins, sealed while it goes on.
+//! Answers that tasks of one job share in a directory or a bucket (`--answers`): taken when a run begins, sealed while it goes on.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::finish::Workspace;
@@ -13,7 +12,7 @@ use crate::outcome::{Fingerprint, Follower, Outcome};
 use crate::request::RequestKey;
 use crate::row_set::RowSet;
 use crate::rules::AnswerRules;
-use crate::sealed::{AnswersDir, JobMark, PartRead, SealedAnswer, Sealer, read_part};
+use crate::sealed::{AnswersDir, JobMark, PartPlace, PartRead, SealedAnswer, Sealer, read_part};
 use crate::store::JobDb;
 use crate::text;
 
@@ -115,8 +114,8 @@ impl SharedAnswers {
     ) -> Result<RunSealer> {
         let before = earlier.answered;
         let mut sealed = RowSet::default();
-        for path in self.dir.parts_of(&self.of)? {
-            if let Some(answers) = self.read(&path, ctx)? {
+        for part in self.dir.parts_of(&self.of)? {
+            if let Some(answers) = self.read(&part, ctx)? {
                 for answer in &answers {
                     sealed.insert(answer.outcome.row);
                 }
@@ -126,7 +125,7 @@ impl SharedAnswers {
         earlier.db.commit(true)?;
         let taken = earlier.answered - before;
         if taken > 0 {
-            let (rows, dir) = (text::plural(taken, "row"), self.dir.path().display());
+            let (rows, dir) = (text::plural(taken, "row"), &self.dir);
             let left = text::count(start.checked.rows - earlier.done.count() - earlier.awaited.count());
             ctx.ui.note(&format!("{rows} answered by other tasks of this job, taken from {dir}; {left} to go"));
         }
@@ -136,13 +135,13 @@ impl SharedAnswers {
     }
 
     /// The answers in a part. `None`: it cannot be used, which the user is told.
-    fn read(&self, path: &Path, ctx: &Ctx) -> Result<Option<Vec<SealedAnswer>>> {
-        let why = match read_part(path)? {
+    fn read(&self, place: &PartPlace, ctx: &Ctx) -> Result<Option<Vec<SealedAnswer>>> {
+        let why = match read_part(place)? {
             PartRead::Whole(part) if part.of == self.of => return Ok(Some(part.answers)),
             PartRead::Whole(_) => "it belongs to another job".to_owned(),
             PartRead::Unusable(why) => why,
         };
-        ctx.ui.warn(&format!("{}: {why}; its answers are not taken", path.display()));
+        ctx.ui.warn(&format!("{place}: {why}; its answers are not taken"));
         Ok(None)
     }
 

@@ -17,7 +17,6 @@ use super::{aws, azure, background, gcp};
 use crate::error::{Error, Result};
 
 /// The largest object that is read whole by [`ObjectBucket::get`].
-#[allow(dead_code, reason = "as there")]
 const LARGEST_WHOLE: u64 = 1 << 30;
 
 /// A bucket, with the credentials of the environment.
@@ -126,7 +125,6 @@ impl ObjectBucket {
     ///
     /// # Errors
     /// 66 if there is no such object or it may not be read, 75 if the server cannot be reached.
-    #[allow(dead_code, reason = "the door for answers that are kept in a store")]
     pub fn get(&self, key: &str) -> Result<Bytes> {
         let (store, at) = (Arc::clone(&self.store), self.key(key, Direction::Read)?);
         let read = async move {

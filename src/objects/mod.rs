@@ -21,11 +21,8 @@ mod upload;
 mod url;
 mod web;
 
-#[allow(unused_imports, reason = "the door for answers that are kept in a store")]
-pub use bucket::{ListedObject, ObjectBucket};
-#[allow(unused_imports, reason = "as above")]
-pub use failure::Direction;
-pub use failure::changed;
+pub use bucket::ObjectBucket;
+pub use failure::{Direction, changed};
 pub use listing::{expand, stands_for};
 pub use pinned::{FoundObject, RemoteObject};
 pub use reader::ObjectReader;

@@ -1,7 +1,7 @@
-//! Answers in a directory that tasks on several machines share (`--answers`), as immutable part files.
+//! Answers in a directory or a bucket that tasks on several machines share (`--answers`), as immutable parts.
 //!
-//! `DIR/SHARD-CONTENT/` has the parts of one job: SHARD is `3-of-8`, or `whole`. A part appears by a rename when it is complete
-//! and on the disk, and never changes. Its name holds host, process, boot and a random number, so that any number of writers
+//! `DIR/SHARD-CONTENT/` has the parts of one job: SHARD is `3-of-8`, or `whole`. A part appears by a rename, or by one request
+//! to the store, when it is complete, and never changes. Its name holds host, process, boot and a random number, so that any number of writers
 //! never meet. A task that finds a part takes its answers instead of paying for them.
 
 mod dir;
@@ -10,7 +10,7 @@ mod sealer;
 
 use serde::{Deserialize, Serialize};
 
-pub use dir::AnswersDir;
+pub use dir::{AnswersDir, PartPlace};
 pub use part::{PartRead, SealedAnswer, VerifiedPart, read_part};
 pub use sealer::Sealer;
 

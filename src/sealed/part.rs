@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::JobMark;
-use crate::atomic_file::AtomicFile;
+use super::dir::PartPlace;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::outcome::{Fingerprint, Outcome, Usage};
@@ -194,13 +194,10 @@ impl OpenPart {
     ///
     /// # Errors
     /// 74 if it cannot be written.
-    pub fn seal(mut self, path: &Path) -> Result<()> {
+    pub fn seal(mut self, place: &PartPlace) -> Result<()> {
         let blake3 = blake3::hash(&self.text).to_hex().to_string();
         push_line(&mut self.text, &PartEnd { answers: self.answers, blake3 })?;
-        let mut file = AtomicFile::create(path, 0o600)?;
-        std::io::Write::write_all(&mut file, &self.text)
-            .map_err(|error| Error::io(format!("{}: cannot write", path.display()), error))?;
-        file.commit()
+        place.write(self.text)
     }
 }
 
@@ -216,9 +213,8 @@ pub enum PartRead {
 ///
 /// # Errors
 /// 74 if the file cannot be read.
-pub fn read_part(path: &Path) -> Result<PartRead> {
-    let bytes = std::fs::read(path).map_err(|error| Error::io(format!("{}: cannot read", path.display()), error))?;
-    Ok(parse(&bytes).map_or_else(|why| PartRead::Unusable(why.to_owned()), PartRead::Whole))
+pub fn read_part(place: &PartPlace) -> Result<PartRead> {
+    Ok(parse(&place.read()?).map_or_else(|why| PartRead::Unusable(why.to_owned()), PartRead::Whole))
 }
 
 /// A part whose answers are read one by one. It holds no open file, since there may be thousands.
@@ -230,7 +226,7 @@ pub struct VerifiedPart {
 impl VerifiedPart {
     /// Verifies the part at `path`. `None`: it is gone, or cannot be used.
     pub fn open(path: &Path) -> Option<Self> {
-        match read_part(path) {
+        match read_part(&PartPlace::File(path.to_owned())) {
             Ok(PartRead::Whole(_)) => Some(Self { path: path.to_owned() }),
             _ => None,
         }
@@ -362,7 +358,7 @@ mod tests {
         // A body that is no JSON cannot be kept.
         part.push(&Outcome { body: Some("<html>".into()), ..outcome(8) }, None).unwrap();
         assert_eq!(part.answers(), 3);
-        part.seal(&path).unwrap();
+        part.seal(&PartPlace::File(path.clone())).unwrap();
         std::fs::read(&path).unwrap()
     }
 

@@ -1,11 +1,10 @@
 //! Seals answers into parts while a job runs. A thread of its own writes them, because shared storage is slow.
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::dir::ENDING;
+use super::dir::{ENDING, PartPlace};
 use super::part::OpenPart;
 use super::{AnswersDir, JobMark};
 use crate::atomic_file::remove_abandoned;
@@ -44,7 +43,10 @@ impl Sealer {
     pub fn new(dir: &AnswersDir, of: JobMark) -> Result<Self> {
         let writer = ProcessName::own().to_string();
         let dir = dir.make_for(&of)?;
-        remove_abandoned(&dir, ABANDONED);
+        // An object that is not whole does not appear.
+        if let PartPlace::File(path) = &dir {
+            remove_abandoned(path, ABANDONED);
+        }
         let names = PartNames { dir, stem: format!("{writer}-{:016x}", fastrand::u64(..)) };
         let (full, parts) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -114,14 +116,14 @@ impl Sealer {
 
 /// The names of a process's parts.
 struct PartNames {
-    dir: PathBuf,
+    dir: PartPlace,
     stem: String,
 }
 
 impl PartNames {
     fn write_all(&self, parts: &Receiver<OpenPart>) -> Result<()> {
         for (number, part) in parts.iter().enumerate() {
-            part.seal(&self.dir.join(format!("{}-{number:06}{ENDING}", self.stem)))?;
+            part.seal(&self.dir.join(&format!("{}-{number:06}{ENDING}", self.stem)))?;
         }
         Ok(())
     }
@@ -169,7 +171,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = AnswersDir::create(temp.path()).unwrap();
         let of = JobMark { service: "s".to_owned(), shard: None, content: "b1".to_owned() };
-        let parts = dir.make_for(&of).unwrap();
+        let PartPlace::File(parts) = dir.make_for(&of).unwrap() else { panic!("a directory") };
         let file = |name: &str, hours: u64| {
             let path = parts.join(name);
             let file = std::fs::File::create(&path).unwrap();

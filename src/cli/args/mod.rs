@@ -16,7 +16,7 @@ pub use shard::ShardArg;
 pub use speed::SpeedArgs;
 pub use tell::{TagArgs, TellArgs};
 
-use crate::atomic_file::{local, writable};
+use crate::atomic_file::writable;
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::input::Shard;
 use crate::job::ask::{CostLimit, EarlierAsk, OnceAsk};
 use crate::job::batch::follow::Waiting;
+use crate::objects::{Direction, ObjectBucket, ObjectUrl, is_url, kept_path};
 use crate::price::Nanos;
 use crate::results::{Delivery, MoreColumns, ResultFormat, ResultOptions};
 use crate::settings;
@@ -252,19 +253,23 @@ pub struct OnceArgs {
 /// Answers that tasks on several machines share.
 #[derive(Debug, Args, Default)]
 pub struct AnswersArgs {
-    /// Also keep answers in DIR, which other machines share, and take those that tasks of the same job left there
-    #[arg(long, value_name = "DIR")]
+    /// Also keep answers in a directory or at an s3://, gs:// or az:// URL that other machines share, and take those that tasks
+    /// of the same job left there
+    #[arg(long, value_name = "DIR|URL")]
     pub answers: Option<PathBuf>,
 }
 
 impl AnswersArgs {
-    /// The directory, as a path that holds for later commands too.
+    /// The directory, as a path that holds for later commands too, or the URL.
     ///
     /// # Errors
-    /// 2 for an address.
+    /// 2 for a URL that nothing can be written to.
     pub fn resolve(&self) -> Result<Option<PathBuf>> {
         let Some(dir) = &self.answers else { return Ok(None) };
-        local(dir)?;
+        if is_url(dir) {
+            ObjectBucket::open(&ObjectUrl::parse(dir)?, Direction::Write)?;
+            return Ok(Some(kept_path(dir)));
+        }
         Ok(Some(std::path::absolute(dir).unwrap_or_else(|_| dir.clone())))
     }
 }

@@ -9,7 +9,7 @@ use crate::job::finish::Workspace;
 use crate::job::spec::{inputs_of, spec_of};
 use crate::outcome::Fingerprint;
 use crate::request::{Draft, KeyMaker, RequestBuilder, RequestKey};
-use crate::sealed::{PartRead, SealedAnswer, read_part};
+use crate::sealed::{PartPlace, PartRead, SealedAnswer, read_part};
 use crate::store::{IndexedAnswer, Job, JobDb, Ledger};
 
 /// Rows of an earlier job that are read at a time.
@@ -58,7 +58,7 @@ pub(super) fn index_job(job: &Job, version: &str, keys: &KeyMaker, workspace: Wo
 /// version is its service.
 pub(super) fn index_part(path: &Path, name: &str, workspace: Workspace<'_>) -> Result<Option<(i64, String)>> {
     let Workspace { ctx, ledger, .. } = workspace;
-    let part = match read_part(path)? {
+    let part = match read_part(&PartPlace::File(path.to_owned()))? {
         PartRead::Whole(part) => part,
         PartRead::Unusable(why) => {
             ctx.ui.warn(&format!("{}: {why}; its answers are not reused", path.display()));
