@@ -27,6 +27,7 @@
 //! | [`columnar`] | Parquet files: rows as JSON text, and back; from bytes that can be read at any place | – |
 //! | [`atomic_file`] | files and objects that appear when they are complete | objects |
 //! | [`machine`] | names of this host, its boot and this process; the signals that it ignores | – |
+//! | [`state_place`] | the state directory's path, and whether one host or several see it | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`attached`] | local files that requests carry: found, typed and hashed, and read when they are sent | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
@@ -40,12 +41,12 @@
 //! | [`objects`] | objects at URLs: found and pinned, read in ranges, listed, written whole | api |
 //! | [`sandbox`] | the built-in server, compatible with Together and `OpenAI`, written from the services' documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
-//! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline, `row_set` |
+//! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline, machine, `row_set`, `state_place` |
 //! | [`produced`] | files that answers bring, whole on the disk before their rows count | outcome, request |
-//! | [`sealed`] | answers in immutable part files that tasks on several machines share | `atomic_file`, machine, outcome, request |
+//! | [`sealed`] | answers in immutable parts that tasks on several machines share, as files or objects | `atomic_file`, machine, objects, outcome, request |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, rules, outcome, tokens, price, store, deadline |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, rules, outcome, store, deadline |
-//! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price |
+//! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price, `state_place` |
 //! | [`ui`] | talk on stderr, data on stdout, progress | price |
 //! | [`telling`] | progress and end of a command, told to others: a file of metrics, a command, a notice | api, `atomic_file`, machine, outcome, price, summary, ui |
 //! | [`context`] | what every command is given: settings, ui, telling, the form of its output | settings, telling, ui |
@@ -135,6 +136,7 @@ pub mod sandbox;
 mod sealed;
 mod settings;
 mod split;
+mod state_place;
 mod store;
 mod summary;
 mod telling;

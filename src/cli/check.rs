@@ -107,7 +107,7 @@ impl DryRun<'_> {
         let builder = RequestBuilder::new(&self.input.params(&ctx.settings)?)?;
         let progress = ctx.ui.progress(Results::Elsewhere);
         progress.phase("reading input");
-        let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
+        let new_file = || Store::open(ctx.settings.state_place()?)?.spool();
         let opened = OpenedInputs::open(&self.input.inputs, stdin, self.input.reading(), new_file)?;
         progress.phase("checking input");
         first_look(&opened.inputs, &builder, &ctx.ui)?;
@@ -145,8 +145,12 @@ pub(super) fn learned(ctx: &Ctx) -> Factors {
     if !dir.join("ledger.db").exists() {
         return Factors::default();
     }
-    Store::open(dir).and_then(|store| Factors::of(&store.ledger()?, &service, &account)).unwrap_or_else(|error| {
-        ctx.ui.detail(&format!("{error}; the estimates ignore what earlier jobs taught"));
-        Factors::default()
-    })
+    ctx.settings
+        .state_place()
+        .and_then(Store::open)
+        .and_then(|store| Factors::of(&store.ledger()?, &service, &account))
+        .unwrap_or_else(|error| {
+            ctx.ui.detail(&format!("{error}; the estimates ignore what earlier jobs taught"));
+            Factors::default()
+        })
 }

@@ -12,6 +12,7 @@ use super::{print_json, print_table, print_text};
 use crate::api::{Client, Dialect, OwnHeader, canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::state_place::StatePlace;
 use crate::store::Store;
 use crate::text::{self, Align, Grid};
 
@@ -244,10 +245,11 @@ fn state_dir(ctx: &Ctx) -> Check {
     };
     let shown = dir.value.display();
     let from = dir.origin.to_string();
-    match jobs(&dir.value) {
+    let place = StatePlace { dir: &dir.value, mode: ctx.settings.state_mode };
+    match jobs(place) {
         Ok(Some(jobs)) => {
             let check = Check::new("state directory", format!("{shown} ({})", text::plural(jobs, "job")), from);
-            exposed(check, &dir.value)
+            exposed(check, place)
         }
         Ok(None) => Check::new("state directory", format!("{shown} (not created yet)"), from),
         Err(error) => Check::new("state directory", shown.to_string(), from).failed(&error),
@@ -256,8 +258,8 @@ fn state_dir(ctx: &Ctx) -> Check {
 
 /// Names the jobs whose files are missing or damaged. `None`: all can be read.
 fn damaged_jobs(ctx: &Ctx) -> Option<Check> {
-    let dir = ctx.settings.state_dir().ok().filter(|dir| dir.join("ledger.db").exists())?;
-    let store = Store::open(dir).ok()?;
+    let place = ctx.settings.state_place().ok().filter(|place| place.dir.join("ledger.db").exists())?;
+    let store = Store::open(place).ok()?;
     let jobs = store.ledger().ok()?.recent(u32::MAX).ok()?;
     let read = |id: &str| {
         let db = store.open_job(id)?;
@@ -272,8 +274,8 @@ fn damaged_jobs(ctx: &Ctx) -> Option<Check> {
 }
 
 /// Adds what others may change in the state directory. llbatch works all the same.
-fn exposed(check: Check, dir: &Path) -> Check {
-    let found = Store::open(dir).map(|store| store.exposures()).unwrap_or_default();
+fn exposed(check: Check, place: StatePlace<'_>) -> Check {
+    let found = Store::open(place).map(|store| store.exposures()).unwrap_or_default();
     if found.is_empty() {
         return check;
     }
@@ -283,7 +285,8 @@ fn exposed(check: Check, dir: &Path) -> Check {
 }
 
 /// Counts the jobs in `dir`, after testing that it can take another. `None`: the folder can be created.
-fn jobs(dir: &Path) -> Result<Option<u64>> {
+fn jobs(place: StatePlace<'_>) -> Result<Option<u64>> {
+    let dir = place.dir;
     let trial = |at: &Path| {
         tempfile::tempfile_in(at).map(drop).map_err(|e| Error::io(format!("{}: cannot be written", at.display()), e))
     };
@@ -293,7 +296,7 @@ fn jobs(dir: &Path) -> Result<Option<u64>> {
         return trial(above).map(|()| None);
     }
     trial(dir)?;
-    let store = Store::open(dir)?;
+    let store = Store::open(place)?;
     store.lock("doctor")?;
     Ok(Some(store.ledger()?.recent(u32::MAX)?.len() as u64))
 }

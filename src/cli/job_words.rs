@@ -69,10 +69,10 @@ fn zsh(script: &str) -> String {
 
 /// Prints the ids and names of recent jobs, a line each. A completion that fails says nothing.
 pub fn jobs(ctx: &Ctx) -> Result<Exit> {
-    let Some(dir) = ctx.settings.state_dir().ok().filter(|dir| dir.join("ledger.db").exists()) else {
+    let Some(place) = ctx.settings.state_place().ok().filter(|place| place.dir.join("ledger.db").exists()) else {
         return Ok(Exit::Ok);
     };
-    let recent = Store::open(dir).and_then(|store| store.ledger()?.recent(RECENT)).unwrap_or_default();
+    let recent = Store::open(place).and_then(|store| store.ledger()?.recent(RECENT)).unwrap_or_default();
     let names = recent.iter().filter_map(|job| job.name.as_deref()).filter(|name| !name.contains(char::is_whitespace));
     let ids = recent.iter().map(|job| job.id.as_str());
     let last = (!recent.is_empty()).then_some("last");

@@ -42,6 +42,7 @@ use crate::job::finish::Ended;
 use crate::job::jobs_service;
 use crate::job::report::report_on_job;
 use crate::settings::{Flags, JobsService, Settings};
+use crate::state_place::StateMode;
 use crate::telling::Telling;
 use crate::text;
 use crate::ui::{AutoSwitch, LogFormat, Ui, UiOptions};
@@ -106,6 +107,9 @@ struct Global {
     /// Directory for jobs [env: LLBATCH_STATE_DIR] [default: ~/.local/state/llbatch]
     #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Use of the state directory: auto (by its file system), local, or network (one host at a time) [env: LLBATCH_STATE_MODE]
+    #[arg(long, global = true, value_name = "MODE", value_parser = state_mode())]
+    state_mode: Option<StateMode>,
     /// URL of the service [env: TOGETHER_BASE_URL] [default: https://api.together.ai/v1]
     #[arg(long, global = true, value_name = "URL")]
     base_url: Option<String>,
@@ -132,6 +136,11 @@ fn log_format() -> impl clap::builder::TypedValueParser<Value = LogFormat> {
     use clap::builder::TypedValueParser;
     let form = |text: String| if text == "json" { LogFormat::Json } else { LogFormat::Text };
     clap::builder::PossibleValuesParser::new(["text", "json"]).map(form)
+}
+
+fn state_mode() -> impl clap::builder::TypedValueParser<Value = StateMode> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PossibleValuesParser::new(["auto", "local", "network"]).try_map(|text| text.parse::<StateMode>())
 }
 
 #[derive(Debug, Subcommand)]
@@ -296,6 +305,7 @@ fn dispatch(
     let flags = Flags {
         config: global.config,
         state_dir: global.state_dir,
+        state_mode: global.state_mode,
         base_url: global.base_url,
         service: global.service,
         jobs_service: JobsService::Unknown,

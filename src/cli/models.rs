@@ -157,7 +157,7 @@ fn refresh(ctx: &Ctx) -> Result<PriceTable> {
             .collect(),
     };
     // Creates the directory if it is missing.
-    Store::open(ctx.settings.state_dir()?)?;
+    Store::open(ctx.settings.state_place()?)?;
     let path = models_path(ctx.settings.state_dir()?, &lister);
     let mut file = AtomicFile::create(&path, 0o600)?;
     serde_json::to_writer(&mut file, &refreshed)

@@ -37,7 +37,7 @@ struct RequestEntry<'a> {
 /// 65 for an invalid row, 66 if an input cannot be read.
 pub(super) fn show(args: &InputArgs, rows: u64, ctx: &Ctx) -> Result<Exit> {
     let builder = RequestBuilder::new(&args.params(&ctx.settings)?)?;
-    let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
+    let new_file = || Store::open(ctx.settings.state_place()?)?.spool();
     let opened = OpenedInputs::open(&args.inputs, args.stdin()?, args.reading(), new_file)?;
     first_look(&opened.inputs, &builder, &ctx.ui)?;
     let previews = Previews::of(&opened.inputs, &builder, rows)?;

@@ -49,7 +49,7 @@ impl Service {
     /// # Errors
     /// 4 without a valid key, if the service is needed.
     pub fn for_jobs(mut self, jobs: &[Job], offline: bool, ctx: &Ctx) -> Result<Self> {
-        let store = Store::open(ctx.settings.state_dir()?)?;
+        let store = Store::open(ctx.settings.state_place()?)?;
         let stored = |job: &Job| store.open_job(&job.id).and_then(|db| db.batches());
         // One whose file cannot be read is refused later, with its own words.
         let awaits = |job: &Job| stored(job).is_ok_and(|batches| batches.iter().any(JobBatch::is_open));

@@ -56,7 +56,7 @@ pub struct KeptJob {
 /// # Errors
 /// 2 for a job of another service, 75 if the service does not answer.
 pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Result<CleanDocument> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     if !ask.dry_run {
         store.must_be_writable()?;
     }
@@ -99,7 +99,7 @@ pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx
 /// # Errors
 /// 2 for an unknown job.
 pub fn chosen(ask: &CleanAsk<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     let ledger = store.ledger()?;
     let mut jobs = if ask.jobs.is_empty() {
         ledger.recent(u32::MAX)?

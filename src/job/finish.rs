@@ -155,7 +155,7 @@ impl Ended {
         };
         let told = ctx
             .settings
-            .state_dir()
+            .state_place()
             .and_then(Store::open)
             .and_then(|store| if store.is_read_only() { Ok(()) } else { store.ledger()?.mark_told(id) });
         if let Err(error) = told {

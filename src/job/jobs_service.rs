@@ -26,7 +26,7 @@ fn jobs(names: &[String], ctx: &Ctx) -> Result<Vec<Job>> {
     if !dir.join("ledger.db").exists() {
         return Ok(Vec::new());
     }
-    let store = Store::open(dir)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     // The sandbox must write there.
     let usable = |job: &Job| !(store.is_read_only() && job.is_of_sandbox());
     let ledger = store.ledger()?;

@@ -72,7 +72,7 @@ pub fn merge(order: &MergeOrder<'_>, ctx: &Ctx) -> Result<Ended> {
     let figures = order.summaries.iter().map(|path| read_figures(path)).collect::<Result<Vec<_>>>()?;
     let builder = Arc::new(RequestBuilder::new(&Params { id: order.id.clone(), ..Params::default() })?);
     let stdin = order.inputs.iter().any(|path| path.as_os_str() == "-");
-    let spool = || Store::open(ctx.settings.state_dir()?)?.spool();
+    let spool = || Store::open(ctx.settings.state_place()?)?.spool();
     let opened = OpenedInputs::open(order.inputs, stdin, order.reading, spool)?;
     let progress = ctx.ui.progress(if order.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout });
     progress.phase("merging");

@@ -10,7 +10,7 @@ pub fn take_in(ctx: &Ctx) -> Result<()> {
     if !dir.join("jobs").exists() {
         return Ok(());
     }
-    let store = Store::open(dir)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     if store.is_read_only() {
         return Ok(());
     }

@@ -59,7 +59,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let progress = ctx.ui.progress(Results::Elsewhere);
 
     progress.phase("reading input");
-    let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
+    let new_file = || Store::open(ctx.settings.state_place()?)?.spool();
     let opened = OpenedInputs::open(order.inputs, order.stdin, order.reading, new_file)?;
     let inputs = &opened.inputs;
     let stamp = inputs.stamp();

@@ -100,10 +100,10 @@ impl Named {
 
 fn job_exists(name: &str, ctx: &Ctx) -> Result<bool> {
     // A report on a file needs no state directory, and must not create one.
-    let Some(dir) = ctx.settings.state_dir().ok().filter(|dir| dir.join("ledger.db").exists()) else {
+    let Some(place) = ctx.settings.state_place().ok().filter(|place| place.dir.join("ledger.db").exists()) else {
         return Ok(false);
     };
-    let store = Store::open(dir)?;
+    let store = Store::open(place)?;
     match find_local(name, &store, &store.ledger()?) {
         Ok(_) => Ok(true),
         // Several jobs have this name. `of_named` finds them again and returns the error.
@@ -128,7 +128,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
 
 /// Reports on the job that `name` means.
 fn of_named(name: &str, prompts: bool, ctx: &Ctx) -> Result<ReportDocument> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     let JobStatus { job, batches, busy, lost, .. } =
         JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
     if let Some(error) = lost {

@@ -49,7 +49,7 @@ const MOST_FILES: usize = 64;
 /// # Errors
 /// The error that ends the run before there is a summary.
 pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     store.must_be_writable()?;
     let ledger = store.ledger()?;
     let workspace = Workspace { ctx, store: &store, ledger: &ledger };
@@ -185,6 +185,7 @@ impl ActiveRun<'_> {
             speed,
             path: self.start.builder.endpoint().path(),
             last_row: self.start.checked.rows,
+            synced_commits: self.workspace.store.syncs_commits(),
             answered_before: earlier.answered > 0,
             budget,
             table: self.workspace.ctx.settings.prices.clone(),

@@ -65,11 +65,10 @@ impl Gate {
             shared,
             events,
             permits: Arc::new(Semaphore::new(options.speed.concurrency)),
-            claims: RefCell::new(if options.speed.by_prefix {
-                Claims::by_name()
-            } else {
-                Claims::in_order(options.last_row)
-            }),
+            claims: RefCell::new(
+                if options.speed.by_prefix { Claims::by_name() } else { Claims::in_order(options.last_row) }
+                    .where_commits_are(options.synced_commits),
+            ),
             limiter: RefCell::new(limiter),
             turnstile: Mutex::new(()),
             changed: Notify::new(),
@@ -132,7 +131,9 @@ impl Gate {
             return Passage::Unwanted;
         }
         self.claim(turn);
+        let asked = Instant::now();
         self.shared.until_claimed(turn).await;
+        self.claims.borrow_mut().waited(asked.elapsed());
         loop {
             if !wanted() {
                 return Passage::Unwanted;

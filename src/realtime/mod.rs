@@ -125,6 +125,8 @@ pub struct SendOptions {
     pub path: &'static str,
     /// The last row. No row behind it is claimed.
     pub last_row: u64,
+    /// Every commit of the job's database waits for the disk.
+    pub synced_commits: bool,
     /// Earlier runs of this job were answered, so the key is good.
     pub answered_before: bool,
     /// Money that may be spent.

@@ -10,6 +10,7 @@ use super::service::ServiceConfig;
 use super::{Origin, Setting, duration, homeless};
 use crate::error::{Error, Result};
 use crate::price::{Decimal, Nanos, Overrides};
+use crate::state_place::StateMode;
 
 /// The keys of the config file.
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +19,7 @@ pub(super) struct ConfigFile {
     pub(super) base_url: Option<String>,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) state_mode: Option<StateMode>,
     pub(super) run: RunConfig,
     pub(super) submit: SubmitConfig,
     pub(super) budget: BudgetConfig,
@@ -164,7 +166,7 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         let shown_error = if about_services(text, &e) { with_line(text, &e) } else { e.to_string() };
         let what = shown_error.split(", expected one of ").next().unwrap_or_default();
         Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
-            "keys: base_url, api_key_file, state_dir, service, [run] \
+            "keys: base_url, api_key_file, state_dir, state_mode, service, [run] \
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after/cancel_wait, \
                    [budget] per_day/per_month, [notify] secret_file, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
                    image_tokens, [services.NAME] base_url/key/api_key_file/api_key_env/headers/dialect/batch_discount and \

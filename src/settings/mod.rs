@@ -27,6 +27,7 @@ use used_service::UsedService;
 use crate::api::{Dialect, canonical_base};
 use crate::error::{Error, Exit, Result};
 use crate::price::{Nanos, Overrides, PriceTable, Refreshed};
+use crate::state_place::{StateMode, StatePlace};
 
 /// The default base URL of the service (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
@@ -87,6 +88,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--state-dir`
     pub state_dir: Option<PathBuf>,
+    /// `--state-mode`
+    pub state_mode: Option<StateMode>,
     /// `--base-url`
     pub base_url: Option<String>,
     /// `--service`
@@ -116,6 +119,8 @@ pub struct Settings {
     pub services: Vec<String>,
     /// State directory. `None`: it would be in the home directory, which is unknown.
     pub state: Option<Setting<PathBuf>>,
+    /// How the state directory is used.
+    pub state_mode: StateMode,
     key: KeySource,
     proxy: Option<ProxyVariable>,
     /// Use the sandbox in place of the service.
@@ -195,6 +200,14 @@ impl Settings {
             .or(Setting::of(env("LLBATCH_STATE_DIR").map(PathBuf::from), Origin::Env("LLBATCH_STATE_DIR")))
             .or(Setting::of(config.state_dir.clone().map(path_in_config).transpose()?, Origin::Config))
             .or_else(|| Some(Setting::default(below_home("XDG_STATE_HOME", ".local/state")?.join("llbatch"))));
+        let in_env = || env("LLBATCH_STATE_MODE").map(|text| text.parse::<StateMode>()).transpose();
+        let state_mode = match flags.state_mode {
+            Some(mode) => mode,
+            None => in_env()
+                .map_err(|e| Error::usage(format!("LLBATCH_STATE_MODE: {e}")))?
+                .or(config.state_mode)
+                .unwrap_or_default(),
+        };
         let UsedService { base_url, key, service: named } = UsedService::of(flags, &env, &config, &config_path.value)?;
         let signing_file = config.notify.secret_file.clone().map(path_in_config).transpose()?;
         let service = if flags.sandbox {
@@ -227,6 +240,7 @@ impl Settings {
             services: config.services.into_keys().collect(),
             config_path,
             state,
+            state_mode,
         })
     }
 
@@ -238,6 +252,14 @@ impl Settings {
         let unknown =
             || homeless("the state directory").hint("set LLBATCH_STATE_DIR, or HOME, or pass --state-dir DIR");
         self.state.as_ref().map(|state| state.value.as_path()).ok_or_else(unknown)
+    }
+
+    /// The state directory, and how it is used.
+    ///
+    /// # Errors
+    /// 2 if nothing names it and the home directory is unknown.
+    pub fn state_place(&self) -> Result<StatePlace<'_>> {
+        Ok(StatePlace { dir: self.state_dir()?, mode: self.state_mode })
     }
 
     /// Reads the API key. `None`: the service is asked without one.

@@ -2,6 +2,8 @@
 //! of `jobs/<id>/`: those in real time in a log, those of batches as they were downloaded. Short ones of a run of few rows lie in
 //! the database.
 //!
+//! On a network file system the databases have rollback journals, and one host at a time works in the directory.
+//!
 //! Directories have mode 0700 and files 0600 under any umask. A kernel lock lets one process at a time write to a job.
 //! The lock is freed when its holder dies. Readers never wait.
 
@@ -11,6 +13,7 @@ pub mod batches;
 mod calibration;
 mod exposure_cache;
 mod file_window;
+mod host_lock;
 mod image;
 pub mod job;
 mod journal;
@@ -29,15 +32,18 @@ mod volume;
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 pub use crate::outcome::Transport;
+use crate::state_place::StatePlace;
 pub use batches::{Asked, BatchCost, BatchStep, BodyPlace, JobBatch, RemoteBatch, RequestFile};
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
+use host_lock::HostLock;
 use image::image;
 pub use job::{JobDb, LeaderOutcome, PlacedFile};
-use journal::Journal;
+use journal::{Journal, Journaling};
 pub use ledger::{IndexedAnswer, IndexedJob, Job, JobState, Ledger, Tags, service_identity};
 pub use lock::{Lock, LockWait};
 use open::{AddedColumn, Tables, broken, damaged, open_db};
@@ -63,17 +69,25 @@ pub struct NewJob {
 pub struct Store {
     dir: PathBuf,
     read_only: bool,
+    journaling: Journaling,
+    /// Keeps other hosts away, in a directory on a network file system.
+    _host: Option<Arc<HostLock>>,
 }
 
 impl Store {
     /// Opens the state directory, and creates it if it is missing. One that cannot be written can still be read.
-    pub fn open(dir: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// 75 if another host works in it, 74 if it cannot be used.
+    pub fn open<'a>(place: impl Into<StatePlace<'a>>) -> Result<Self> {
+        let place = place.into();
+        let dir = place.dir;
         let make =
             |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable(path, e));
         make(dir)?;
-        volume::must_be_local(dir)?;
+        let journaling = volume::journaling(place)?;
         if dir.join("ledger.db").exists() && [dir, &dir.join("jobs")].into_iter().any(modes::is_read_only) {
-            return Ok(Self { dir: dir.to_owned(), read_only: true });
+            return Ok(Self { dir: dir.to_owned(), read_only: true, journaling, _host: None });
         }
         modes::close_to_others(dir);
         for sub in ["jobs", "locks"] {
@@ -86,12 +100,21 @@ impl Store {
                     .map_err(|e| unusable(&path, e))?;
             }
         }
-        Ok(Self { dir: dir.to_owned(), read_only: false })
+        let host = match journaling {
+            Journaling::Log => None,
+            Journaling::Rollback => Some(Arc::new(HostLock::take(dir)?)),
+        };
+        Ok(Self { dir: dir.to_owned(), read_only: false, journaling, _host: host })
     }
 
     /// Returns whether the directory cannot be written: a snapshot, or a file system that is mounted read-only.
     pub const fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Returns whether every commit of a database waits for the disk.
+    pub fn syncs_commits(&self) -> bool {
+        self.journaling == Journaling::Rollback
     }
 
     /// Refuses a directory that can only be read.
@@ -124,7 +147,7 @@ impl Store {
 
     /// Opens the index of jobs.
     pub fn ledger(&self) -> Result<Ledger> {
-        Ledger::open(&self.dir.join("ledger.db"))
+        Ledger::open_with(&self.dir.join("ledger.db"), self.journaling)
     }
 
     /// The path of the database of job `id`.
@@ -137,7 +160,7 @@ impl Store {
     /// # Errors
     /// 74 if it is missing, empty or damaged.
     pub fn open_job(&self, id: &str) -> Result<JobDb> {
-        JobDb::open(&self.job_path(id))
+        JobDb::open_with(&self.job_path(id), self.journaling)
     }
 
     /// Returns whether the database of job `id` is there. Every entered job has one until it is removed.
@@ -154,7 +177,8 @@ impl Store {
         let enter = || {
             let job = ledger.create(job)?;
             // After a kill or a failure here, the file holds an orphan that has sent nothing.
-            let db = JobDb::create(&self.job_path(&job.id), &job).inspect_err(|_| drop(self.remove_job(&job.id)))?;
+            let db = JobDb::create_with(&self.job_path(&job.id), &job, self.journaling)
+                .inspect_err(|_| drop(self.remove_job(&job.id)))?;
             Ok(NewJob { job, db })
         };
         if sync { ledger.decide(enter) } else { ledger.unsynced(enter) }
@@ -196,7 +220,7 @@ impl Store {
         gone(std::fs::remove_file(&spool), &spool)?;
         // The database comes last: as long as it is there, the rest is found again.
         let db = self.job_path(id);
-        for ending in ["db.new", "db-wal", "db-shm", "db"] {
+        for ending in ["db.new", "db-wal", "db-shm", "db-journal", "db"] {
             let path = db.with_extension(ending);
             gone(std::fs::remove_file(&path), &path)?;
         }

@@ -29,7 +29,7 @@ pub(super) fn close_to_others(dir: &Path) {
     };
     // The directory may be one of the user's choice: others may look into it, but write nothing.
     narrow(dir, OTHERS_WRITE, |meta| meta.is_dir() && meta.mode() & STICKY == 0);
-    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db-journal"] {
         narrow(&dir.join(name), 0o077, Metadata::is_file);
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use super::image::PAGE;
+use super::journal::Journaling;
 use super::modes::is_read_only;
 use crate::error::{Error, Exit, Result};
 
@@ -40,7 +41,7 @@ pub(super) struct Tables {
 }
 
 /// Opens a database that only the user can read, and creates it if it is missing.
-pub(super) fn open_db(path: &Path, tables: Tables) -> Result<Connection> {
+pub(super) fn open_db(path: &Path, tables: Tables, journaling: Journaling) -> Result<Connection> {
     if path.exists() && path.parent().is_some_and(is_read_only) {
         return open_read_only(path);
     }
@@ -59,8 +60,13 @@ pub(super) fn open_db(path: &Path, tables: Tables) -> Result<Connection> {
         db.busy_timeout(BUSY)?;
         // This has an effect on new files only.
         db.pragma_update(None, "page_size", PAGE)?;
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "NORMAL")?;
+        match journaling {
+            Journaling::Log => {
+                db.pragma_update(None, "journal_mode", "WAL")?;
+                db.pragma_update(None, "synchronous", "NORMAL")?;
+            }
+            Journaling::Rollback => use_rollback_journal(&db)?,
+        }
         let version = version(&db)?;
         Ok((db, version))
     };
@@ -84,6 +90,18 @@ pub(super) fn open_db(path: &Path, tables: Tables) -> Result<Connection> {
         _ => upgrade(&db, tables).map_err(|e| damaged(path, &e))?,
     }
     Ok(db)
+}
+
+/// Sets a connection up for a network file system. Its locks hold between processes of this host.
+fn use_rollback_journal(db: &Connection) -> rusqlite::Result<()> {
+    // A database that has a log gives it up without the memory that processes share.
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    // An empty journal is as good as none, and its end needs no sync of the directory.
+    db.pragma_update(None, "journal_mode", "TRUNCATE")?;
+    db.pragma_update(None, "locking_mode", "NORMAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    // A transaction that is written before its end would keep this process's other connections from reading.
+    db.pragma_update(None, "cache_spill", "OFF")
 }
 
 /// Opens a database that cannot be written, such as one in a snapshot.
@@ -188,7 +206,7 @@ pub(super) fn broken(path: &Path, what: &str) -> Error {
     if job == "ledger" {
         return error.hint(
             "the index of jobs is damaged, but each job is also in a file of its own. Move the index away, together with \
-             ledger.db-wal and ledger.db-shm: the next command enters the jobs into a new one",
+             ledger.db-wal, ledger.db-shm and ledger.db-journal: the next command enters the jobs into a new one",
         );
     }
     error.hint(format!(

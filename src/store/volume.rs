@@ -1,25 +1,33 @@
-//! The file system of the state directory. Machines must not share `SQLite`'s log.
+//! The file system of the state directory. Machines must not share `SQLite`'s log, and some file systems are not fit for a
+//! database at all.
 
 use std::path::Path;
 
+use super::journal::Journaling;
 use crate::error::{Error, Exit, Result};
+use crate::state_place::{StateMode, StatePlace};
 
-/// Network and cluster file systems, by their number in `statfs`.
-const REMOTE: [(u64, &str); 23] = [
+/// File systems that several machines share and that hold a database: files can be locked, synced and renamed. By their number
+/// in `statfs`.
+const SHARED: [(u64, &str); 8] = [
     (0x6969, "NFS"),
-    (0x517b, "SMB"),
-    (0xfe53_4d42, "SMB"),
-    (0xff53_4d42, "CIFS"),
     (0x00c3_6400, "Ceph"),
-    (0x5346_414f, "AFS"),
-    (0x6b41_4653, "AFS"),
     (0x0bd0_0bd0, "Lustre"),
     (0x4750_4653, "GPFS"),
     (0x1983_0326, "BeeGFS"),
     (0x0102_1997, "9p"),
-    (0x2003_0528, "OrangeFS"),
     (0x0116_1970, "GFS2"),
     (0x7461_636f, "OCFS2"),
+];
+
+/// Other file systems that several machines share. Their locks or syncs are not to be relied on.
+const UNFIT: [(u64, &str); 15] = [
+    (0x517b, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
+    (0x2003_0528, "OrangeFS"),
     (0xaad7_aaea, "PanFS"),
     (0xbeef_dead, "StorNext"),
     (0x0131_11a8, "IBRIX"),
@@ -35,13 +43,13 @@ const REMOTE: [(u64, &str); 23] = [
 /// type in the table of mounts decides.
 const FUSE: u64 = 0x6573_5546;
 
-/// Network file systems on FUSE, by their type in the table of mounts.
-const REMOTE_FUSE: [&str; 16] = [
-    "virtiofs",
+/// Shared file systems on FUSE that hold a database, by their type in the table of mounts.
+const SHARED_FUSE: [&str; 3] = ["virtiofs", "fuse.ceph", "fuse.ceph-fuse"];
+
+/// Other shared file systems on FUSE.
+const UNFIT_FUSE: [&str; 13] = [
     "fuse.sshfs",
     "fuse.glusterfs",
-    "fuse.ceph",
-    "fuse.ceph-fuse",
     "fuse.s3fs",
     "fuse.gcsfuse",
     "fuse.rclone",
@@ -55,11 +63,32 @@ const REMOTE_FUSE: [&str; 16] = [
     "fuse.cvmfs2",
 ];
 
-/// Refuses a directory on a network file system, where llbatch on another machine would not see these locks and logs.
-pub(super) fn must_be_local(dir: &Path) -> Result<()> {
-    match remote(kind(dir), || mount_of(dir)) {
-        None => Ok(()),
-        Some(name) => Err(Error::new(
+/// The kind of a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// Only this machine writes to it, as far as is known.
+    Local,
+    /// Several machines share it, and one at a time can have its state there.
+    Shared,
+    /// Several machines share it, and a database is not safe there.
+    Unfit(String),
+}
+
+/// The way in which databases are written in a state directory: by its mode, and by its file system if that decides.
+///
+/// # Errors
+/// 74 if the file system is not fit for a database.
+pub(super) fn journaling(place: StatePlace<'_>) -> Result<Journaling> {
+    let dir = place.dir;
+    let kind = match place.mode {
+        StateMode::Local => Kind::Local,
+        StateMode::Network => Kind::Shared,
+        StateMode::Auto => kind(number(dir), || mount_of(dir)),
+    };
+    match kind {
+        Kind::Local => Ok(Journaling::Log),
+        Kind::Shared => Ok(Journaling::Rollback),
+        Kind::Unfit(name) => Err(Error::new(
             Exit::Io,
             format!(
                 "state directory {}: it is on a network file system ({name}), where jobs are not safe",
@@ -70,13 +99,22 @@ pub(super) fn must_be_local(dir: &Path) -> Result<()> {
     }
 }
 
-/// The name of a remote file system, from its number and, for FUSE, from its type in the table of mounts.
-fn remote(kind: u64, mount: impl FnOnce() -> Option<String>) -> Option<String> {
-    if kind != FUSE {
-        return REMOTE.iter().find(|(number, _)| *number == kind).map(|(_, name)| (*name).to_owned());
+/// The kind of a file system, from its number and, for FUSE, from its type in the table of mounts.
+fn kind(number: u64, mount: impl FnOnce() -> Option<String>) -> Kind {
+    if number == FUSE {
+        return match mount() {
+            Some(mount) if SHARED_FUSE.contains(&mount.as_str()) => Kind::Shared,
+            Some(mount) if UNFIT_FUSE.contains(&mount.as_str()) => {
+                Kind::Unfit(mount.trim_start_matches("fuse.").to_owned())
+            }
+            _ => Kind::Local,
+        };
     }
-    let mount = mount()?;
-    REMOTE_FUSE.contains(&mount.as_str()).then(|| mount.trim_start_matches("fuse.").to_owned())
+    if SHARED.iter().any(|(shared, _)| *shared == number) {
+        return Kind::Shared;
+    }
+    let unfit = UNFIT.iter().find(|(unfit, _)| *unfit == number);
+    unfit.map_or(Kind::Local, |(_, name)| Kind::Unfit((*name).to_owned()))
 }
 
 /// The type of the file system that holds `dir`, by the table of mounts.
@@ -102,13 +140,13 @@ fn type_of(table: &str, device: &str) -> Option<String> {
 
 /// The number of the file system by `statfs`; 0 if unknown.
 #[cfg(target_os = "linux")]
-fn kind(dir: &Path) -> u64 {
+fn number(dir: &Path) -> u64 {
     // The number has 32 bits, and some platforms sign-extend it.
     rustix::fs::statfs(dir).map_or(0, |stat| u64::from(stat.f_type as u32))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kind(_: &Path) -> u64 {
+fn number(_: &Path) -> u64 {
     0
 }
 
@@ -117,27 +155,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_disks_pass_and_shares_do_not() {
-        let dir = tempfile::tempdir().unwrap();
-        must_be_local(dir.path()).unwrap();
+    fn each_file_system_has_its_kind() {
         // ext4, XFS, btrfs, tmpfs, overlay.
         for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630] {
-            assert_eq!(remote(local, || None), None);
+            assert_eq!(kind(local, || None), Kind::Local);
         }
-        let names = [
-            (0x6969, "NFS"),
-            (0xff53_4d42, "CIFS"),
-            (0x0bd0_0bd0, "Lustre"),
-            (0x4750_4653, "GPFS"),
-            (0x1983_0326, "BeeGFS"),
-            (0x0102_1997, "9p"),
-        ];
-        for (kind, name) in names {
-            assert_eq!(remote(kind, || None).as_deref(), Some(name));
+        // NFS, CephFS, Lustre, GPFS, BeeGFS, 9p.
+        for shared in [0x6969, 0x00c3_6400, 0x0bd0_0bd0, 0x4750_4653, 0x1983_0326, 0x0102_1997] {
+            assert_eq!(kind(shared, || None), Kind::Shared);
         }
-        let fuse = |mount: &str| remote(FUSE, || Some(mount.to_owned()));
-        assert_eq!((fuse("virtiofs").as_deref(), fuse("fuse.sshfs").as_deref()), (Some("virtiofs"), Some("sshfs")));
-        assert_eq!((fuse("fuse.fuse-overlayfs"), fuse("fuse.gocryptfs"), remote(FUSE, || None)), (None, None, None));
+        assert_eq!(kind(0xff53_4d42, || None), Kind::Unfit("CIFS".to_owned()));
+        let fuse = |mount: &str| kind(FUSE, || Some(mount.to_owned()));
+        assert_eq!((fuse("virtiofs"), fuse("fuse.ceph")), (Kind::Shared, Kind::Shared));
+        assert_eq!(fuse("fuse.sshfs"), Kind::Unfit("sshfs".to_owned()));
+        for local in [fuse("fuse.fuse-overlayfs"), fuse("fuse.gocryptfs"), kind(FUSE, || None)] {
+            assert_eq!(local, Kind::Local);
+        }
+    }
+
+    #[test]
+    fn mode_goes_before_the_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |mode| journaling(StatePlace { dir: dir.path(), mode }).unwrap();
+        assert_eq!(of(StateMode::Auto), Journaling::Log);
+        assert_eq!((of(StateMode::Local), of(StateMode::Network)), (Journaling::Log, Journaling::Rollback));
     }
 
     #[test]

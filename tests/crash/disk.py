@@ -124,10 +124,10 @@ def refused(points, why_not):
     seen = lambda: points.server.stats()["requests"]
     said = []
 
-    def refuses(what, home, *words, args=args, under=()):
+    def refuses(what, home, *words, args=args, under=(), code=74):
         before = seen()
         done = home.run(*args, under=under)
-        must(done.code == 74 and seen() == before, f"{what}: {name} ended with {done.code} after {seen() - before} requests")
+        must(done.code == code and seen() == before, f"{what}: {name} ended with {done.code} after {seen() - before} requests")
         must(all(word in done.err for word in words), f"{what}: said {done.err.strip()[-400:]}")
         said.append(what)
 
@@ -146,8 +146,13 @@ def refused(points, why_not):
         there = [*RUN[:2], "-o", "disk/out.jsonl"] if points.realtime else [*args, "--wait", "-o", "disk/out.jsonl"]
         refuses("results on a read-only disk", home, "disk/out.jsonl", args=there)
     if not why_not:
-        far = points.traced(home, "--calls", "statfs", "--nth", "1", "--strike", "nfs", "--on")
-        refuses("a state directory on NFS", home, "NFS", "--state-dir", under=far)
+        far = lambda kind: points.traced(home, "--calls", "statfs", "--nth", "1", "--strike", kind, "--on")
+        refuses("a state directory on SMB", home, "SMB", "--state-dir", under=far("smb"))
+        home.state.mkdir(exist_ok=True)
+        lock = home.state / "host.lock"
+        lock.write_text("host elsewhere\nprocess 7\nboot 0\nmachine 0\n")
+        refuses("a state directory on NFS where another host works", home, "elsewhere", "host.lock", under=far("nfs"), code=75)
+        lock.unlink()
     return said
 
 

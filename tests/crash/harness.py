@@ -91,8 +91,10 @@ class Harness:
 
     def env(self, home):
         """Nothing of the caller's: no key, no proxy, no configuration."""
+        # The mode of the state directory alone is the caller's.
+        mode = {name: os.environ[name] for name in ["LLBATCH_STATE_MODE"] if name in os.environ}
         return {"PATH": os.environ.get("PATH", ""), "HOME": str(home), "TOGETHER_API_KEY": "crash-test",
-                "LLBATCH_CONFIG": str(self.config), "NO_PROXY": "*", "RUST_BACKTRACE": "1"}
+                "LLBATCH_CONFIG": str(self.config), "NO_PROXY": "*", "RUST_BACKTRACE": "1", **mode}
 
     def serve(self, name, *flags):
         server = Server(self, name, "--dialect", self.dialect, *flags)

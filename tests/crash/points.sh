@@ -13,7 +13,7 @@
 #         1s`, with `settle_after = "3s"`); the client is killed while no reply comes.
 #   disk: the state, and the results, on a tmpfs with room for 16 KiB to 1 MiB (`run`: 8 MiB) beside what is there, which
 #         grows before the second try; files that may not grow (`ulimit -f`); a state directory, new or used, and results
-#         on a read-only disk, and a state directory on NFS (by a forged `statfs`): 74 before anything is sent. Skipped
+#         on a read-only disk, and a state directory on SMB (by a forged `statfs`): 74 before anything is sent. Skipped
 #         where mounting is not allowed.
 #
 # tests/crash/tracer.py strikes the calls: what strace's `inject` does, but counted for the threads of one name. That needs

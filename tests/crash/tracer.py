@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a command and strikes one of its system calls: a SIGKILL before it is made, or an error in its place.
 
-    tracer.py --log FILE [--calls write,fsync] [--thread writer] [--nth 3] [--strike kill|ENOSPC|EIO|...|nfs] [--on] COMMAND...
+    tracer.py --log FILE [--calls write,fsync] [--thread writer] [--nth 3] [--strike kill|ENOSPC|EIO|...|nfs|smb] [--on] COMMAND...
 
 What strace's `inject` does, but calls are counted for the thread of this name (strace counts each thread for itself and
 strikes whoever is first), and what a runtime writes to wake itself up is neither disk nor net and does not count.
@@ -33,7 +33,7 @@ NAMES = {number: name for name, number in (CALLS | READS).items()}
 # Which argument is a path, if the first one is no descriptor.
 PATHS = {"rename": (0, 1), "mkdir": (0,), "unlink": (0,), "statfs": (0,), "mkdirat": (1,), "unlinkat": (1,), "renameat": (1, 3),
          "renameat2": (1, 3)}
-NFS = 0x6969
+FAR = {"nfs": 0x6969, "smb": 0x517B}
 TRACEME, CONT, GETREGS, SETREGS, SETOPTIONS = 0, 7, 12, 13, 0x4200
 OPTIONS = 0x2 | 0x4 | 0x8 | 0x10 | 0x80 | 0x100000  # forks, clones, exec, seccomp; ends with us
 SECCOMP = 7
@@ -127,10 +127,10 @@ class Tracer:
                 os.kill(self.pid, signal.SIGKILL)
                 return
             result = -getattr(errno, self.args.strike, 0)
-            if self.args.strike == "nfs":
+            if self.args.strike in FAR:
                 with open(f"/proc/{tid}/mem", "wb", buffering=0) as memory:
                     memory.seek(args[1])
-                    memory.write(struct.pack("15Q", NFS, *[4096] * 14))
+                    memory.write(struct.pack("15Q", FAR[self.args.strike], *[4096] * 14))
             # No call at all, and this as its result.
             regs[AT["orig_rax"]], regs[AT["rax"]] = 2**64 - 1, result % 2**64
             ptrace(SETREGS, tid, 0, ctypes.addressof(regs))

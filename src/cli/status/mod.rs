@@ -91,7 +91,7 @@ impl StatusArgs {
 
 /// Runs the subcommand.
 pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     let ledger = store.ledger()?;
     if args.cost {
         // A later command records the costs that cannot be recorded now. The status does not need them.
@@ -224,7 +224,7 @@ impl NamedJobs {
 
 /// Builds the document of these jobs from the local records.
 pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<StatusDocument> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     let ledger = store.ledger()?;
     let jobs = names.iter().map(|name| ledger.find(name)).collect::<Result<Vec<_>>>()?;
     let seen = status::inspect(jobs, &store)?;
@@ -236,7 +236,7 @@ pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
     if ctx.json {
         return print_json(&document(ids, ctx)?, ctx);
     }
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     let ledger = store.ledger()?;
     for id in ids {
         let job = ledger.find(id)?;

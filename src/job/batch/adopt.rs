@@ -24,7 +24,7 @@ use crate::store::{
 /// # Errors
 /// 2 if there is no such job.
 pub fn find(name: &str, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     let ledger = store.ledger()?;
     match find_local(name, &store, &ledger) {
         Err(error) if error.exit == Exit::Usage && looks_remote(name) => adopt(name, remote, ctx, error),
@@ -75,7 +75,7 @@ pub fn looks_remote(name: &str) -> bool {
 
 fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job> {
     remote.ready(ctx)?;
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     // Another command may be adopting it: looks again under the lock.
     let name = format!("adopt-{}", &blake3::hash(id.as_bytes()).to_hex()[..16]);
     let say = |holder: &str| ctx.ui.note(&format!("{holder} is adopting {id}; waiting for it"));
@@ -112,7 +112,7 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
 }
 
 fn enter(batch: &Batch, inputs: &Inputs, params: Params, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     let ledger = store.ledger()?;
     let builder = RequestBuilder::new(&params)?;
     let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote, params) };

@@ -106,16 +106,16 @@ impl Session<'_> {
     /// Downloads one batch while it joins the previous one and stores the one before that. Returns the batches whose
     /// results are incomplete.
     fn collect_all(&mut self, ready: Vec<JobBatch>) -> Result<Vec<JobBatch>> {
-        let path = self.store.job_path(&self.job.id);
+        let (store, id) = (self.store.clone(), self.job.id.clone());
         std::thread::scope(|scope| {
             // Each channel holds one batch, because its rows are in memory.
             let (tasks, todo) = sync_channel(1);
             let (joined, to_store) = sync_channel(1);
             let (done, stored) = channel();
-            let own = path.clone();
+            let (store, id) = (&store, &id);
             let rules = self.spec.rules(self.ctx);
-            let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &rules, &todo, &joined));
-            let storer = scope.spawn(move || store_all(&mut JobDb::open(&path)?, &to_store, &done));
+            let joiner = scope.spawn(move || join_all(&store.open_job(id)?, &rules, &todo, &joined));
+            let storer = scope.spawn(move || store_all(&mut store.open_job(id)?, &to_store, &done));
             let mut lacking = Vec::new();
             let mut took = |session: &mut Self, taken: Taken| {
                 if taken.lacks {

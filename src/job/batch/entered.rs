@@ -60,7 +60,7 @@ struct PlannedCopy {
 /// Checks the inputs and enters a job with planned batches into the index, or finds the active job of the same content.
 /// It sends nothing.
 pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entered<'a>> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     store.must_be_writable()?;
     let ledger = store.ledger()?;
     let workspace = Workspace { ctx, store: &store, ledger: &ledger };

@@ -166,7 +166,7 @@ pub(super) fn hold_all(sessions: &mut [Session<'_>], until: Option<Deadline>) ->
 /// # Errors
 /// 75 if the time is up while one of them has another lock holder; otherwise as [`follow`].
 pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Waited> {
-    let store = Store::open(ctx.settings.state_dir()?)?;
+    let store = Store::open(ctx.settings.state_place()?)?;
     // It locks none while it waits for another, or two commands could wait for each other.
     let mut sessions = loop {
         for job in jobs {

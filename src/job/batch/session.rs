@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// 75 if it has another lock holder, 2 if it belongs to another service, 74 if its files cannot be read.
     pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
-        let store = Store::open(ctx.settings.state_dir()?)?;
+        let store = Store::open(ctx.settings.state_place()?)?;
         same_service(job, remote, ctx)?;
         let lock = JobLock::take(job, &store, &ctx.ui, options.wait)?;
         Self::with(job, lock, remote, ctx, options)
@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`Session::open`].
     pub(super) fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
-        let store = Store::open(ctx.settings.state_dir()?)?;
+        let store = Store::open(ctx.settings.state_place()?)?;
         store.must_be_writable()?;
         same_service(job, remote, ctx)?;
         let lock = JobLock::take_to_cancel(job, &store, &ctx.ui)?;
@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
     }
 
     fn with(job: &Job, lock: JobLock, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
-        let store = Store::open(ctx.settings.state_dir()?)?;
+        let store = Store::open(ctx.settings.state_place()?)?;
         let ledger = store.ledger()?;
         // Reads it again, now that no other process can change it.
         let job = ledger.find(&job.id)?;

@@ -126,7 +126,7 @@ impl EarlierAnswers {
         rules: Arc<AnswerRules>,
         workspace: Workspace<'_>,
     ) -> Result<Self> {
-        let store = Store::open(workspace.ctx.settings.state_dir()?)?;
+        let store = Store::open(workspace.ctx.settings.state_place()?)?;
         Ok(Self { ledger: store.ledger()?, store, rules, sources, dir })
     }
 

@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 
 use super::{PUT_ENTRY, TABLES, described};
 use crate::error::{Error, Result};
-use crate::store::{Job, JobDb, damaged, image};
+use crate::store::{Job, JobDb, Journaling, damaged, image};
 
 /// Rows of a job whose short answers lie in the database. A log would cost three syncs more, for itself and its directory.
 const FEW: u64 = 8;
@@ -40,10 +40,17 @@ impl NewDb {
 }
 
 impl JobDb {
-    /// Creates the database of a job that is being entered, with the job's entry. It is on the disk when this returns.
+    /// The same, as on a local disk.
+    #[cfg(test)]
     pub fn create(path: &Path, job: &Job) -> Result<Self> {
+        Self::create_with(path, job, Journaling::Log)
+    }
+
+    /// Creates the database of a job that is being entered, with the job's entry. It is on the disk when this returns.
+    pub(in crate::store) fn create_with(path: &Path, job: &Job, journaling: Journaling) -> Result<Self> {
         let data = described(job)?;
-        let image = image(TABLES, |db| db.execute(PUT_ENTRY, [data]).map(drop)).map_err(|e| damaged(path, &e))?;
+        let image =
+            image(TABLES, journaling, |db| db.execute(PUT_ENTRY, [data]).map(drop)).map_err(|e| damaged(path, &e))?;
         let new = path.with_extension("db.new");
         let write = || {
             let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
@@ -54,10 +61,12 @@ impl JobDb {
         };
         let unwritable = |e| Error::io(format!("{}: cannot be written", path.display()), e);
         let file = write().map_err(unwritable)?;
-        let mut db = Self::with(path)?;
+        let mut db = Self::with(path, journaling)?;
         // SQLite syncs the first page of a log, lest it take older content for a part of it. This log has no older content,
         // and what its first commit holds survives a kill without it.
-        db.run(|db| db.pragma_update(None, "synchronous", "OFF"))?;
+        if db.journal.is_log() {
+            db.run(|db| db.pragma_update(None, "synchronous", "OFF"))?;
+        }
         // The connection has created its log, so both names are there.
         db.journal.sync_name().map_err(unwritable)?;
         db.unsynced = false;
@@ -67,7 +76,8 @@ impl JobDb {
 
     /// Turns SQLite's own syncs on, once something was committed.
     pub(super) fn has_committed(&mut self) -> Result<()> {
-        if self.new.as_mut().is_some_and(|new| std::mem::take(&mut new.untouched)) {
+        let first = self.new.as_mut().is_some_and(|new| std::mem::take(&mut new.untouched));
+        if first && self.journal.is_log() {
             self.run(|db| db.pragma_update(None, "synchronous", "NORMAL"))?;
         }
         Ok(())
@@ -76,7 +86,7 @@ impl JobDb {
     /// Commits and closes the database at the end of a command. All that was written survives a power cut.
     pub fn close(mut self) -> Result<()> {
         self.commit(true)?;
-        if let Some(NewDb { file, .. }) = self.new.take() {
+        if let Some(NewDb { file, .. }) = self.new.take().filter(|_| self.journal.is_log()) {
             // SQLite would sync the log, its directory and the database. The log is on the disk already. It has to stay
             // until the database is.
             let keep_log = |db: &Connection, keep| db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::answer_files::AnswerFiles;
 use super::answer_log::AnswerLog;
-use super::{AddedColumn, Job, Journal, Tables, broken, damaged, open_db};
+use super::{AddedColumn, Job, Journal, Journaling, Tables, broken, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 pub(super) use checksum::{Checksum, RowName, of_asked};
 use create::NewDb;
@@ -98,11 +98,17 @@ const TABLES: Tables = Tables {
 };
 
 impl JobDb {
+    /// The same, as on a local disk.
+    #[cfg(test)]
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, Journaling::Log)
+    }
+
     /// Opens the database at `path`.
     ///
     /// # Errors
     /// 74 if it is missing, empty or damaged. To create it anew would forget what was sent.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open_with(path: &Path, journaling: Journaling) -> Result<Self> {
         match std::fs::metadata(path) {
             Ok(meta) if meta.len() == 0 => return Err(broken(path, "the job's database is empty")),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -110,16 +116,16 @@ impl JobDb {
             }
             _ => {}
         }
-        Self::with(path)
+        Self::with(path, journaling)
     }
 
-    fn with(path: &Path) -> Result<Self> {
-        let db = open_db(path, TABLES)?;
+    fn with(path: &Path, journaling: Journaling) -> Result<Self> {
+        let db = open_db(path, TABLES, journaling)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
         let kept_prices = prices::read(&db).map_err(|e| damaged(path, &e))?;
         let kept_urls = urls::read(&db).map_err(|e| damaged(path, &e))?;
-        let (answers, log, journal) = (AnswerFiles::new(path), AnswerLog::new(path), Journal::of(path));
+        let (answers, log, journal) = (AnswerFiles::new(path), AnswerLog::new(path), Journal::of(path, journaling));
         Ok(Self {
             db,
             answers,

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use super::{AddedColumn, Journal, Tables, damaged, open_db};
+use super::{AddedColumn, Journal, Journaling, Tables, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
 pub use answered::{IndexedAnswer, IndexedJob};
@@ -49,9 +49,14 @@ const TABLES: Tables = Tables {
 };
 
 impl Ledger {
+    #[cfg(test)]
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let new = create::create(path);
-        let db = open_db(path, TABLES)?;
+        Self::open_with(path, Journaling::Log)
+    }
+
+    pub(super) fn open_with(path: &Path, journaling: Journaling) -> Result<Self> {
+        let new = create::create(path, journaling);
+        let db = open_db(path, TABLES, journaling)?;
         let set = || {
             // Commits are few and precious: each must be on the disk before llbatch acts on it.
             db.pragma_update(None, "synchronous", "FULL")?;
@@ -60,7 +65,7 @@ impl Ledger {
             db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         };
         set().map_err(|e| damaged(path, &e))?;
-        Ok(Self { db, path: path.to_owned(), journal: Journal::of(path), new: new.into() })
+        Ok(Self { db, path: path.to_owned(), journal: Journal::of(path, journaling), new: new.into() })
     }
 
     /// Writes a new job, and gives it its id and its creation time. [`Store::enter`](super::Store::enter) also makes its

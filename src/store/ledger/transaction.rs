@@ -24,7 +24,14 @@ impl Ledger {
             return decide();
         }
         let failed = |e| damaged(&self.path, &e);
-        let synchronous = |mode| self.db.pragma_update(None, "synchronous", mode).map_err(failed);
+        let synchronous = |mode| {
+            // A rollback journal must be on the disk before the pages that it restores are changed.
+            if self.journal.is_log() {
+                self.db.pragma_update(None, "synchronous", mode).map_err(failed)
+            } else {
+                Ok(())
+            }
+        };
         synchronous(if self.new.get() { "OFF" } else { "NORMAL" })?;
         let write = || {
             let mut transaction = self.begin().map_err(failed)?;

@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod images;
 mod input;
+mod network_state;
 mod odd_answers;
 mod odd_input;
 mod outputs;
