@@ -64,6 +64,14 @@ impl AnswersDir {
         Self::Files(path.to_owned())
     }
 
+    /// Its path. That of a bucket is its URL.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Files(path) => path.clone(),
+            Self::Objects { .. } => self.to_string().into(),
+        }
+    }
+
     /// The place for a job's parts, which is made when it is missing.
     pub(super) fn make_for(&self, of: &JobMark) -> Result<PartPlace> {
         let dir = self.dir_of(of);

@@ -200,14 +200,7 @@ impl Settings {
             .or(Setting::of(env("LLBATCH_STATE_DIR").map(PathBuf::from), Origin::Env("LLBATCH_STATE_DIR")))
             .or(Setting::of(config.state_dir.clone().map(path_in_config).transpose()?, Origin::Config))
             .or_else(|| Some(Setting::default(below_home("XDG_STATE_HOME", ".local/state")?.join("llbatch"))));
-        let in_env = || env("LLBATCH_STATE_MODE").map(|text| text.parse::<StateMode>()).transpose();
-        let state_mode = match flags.state_mode {
-            Some(mode) => mode,
-            None => in_env()
-                .map_err(|e| Error::usage(format!("LLBATCH_STATE_MODE: {e}")))?
-                .or(config.state_mode)
-                .unwrap_or_default(),
-        };
+        let state_mode = state_mode(flags, &env, config.state_mode)?;
         let UsedService { base_url, key, service: named } = UsedService::of(flags, &env, &config, &config_path.value)?;
         let signing_file = config.notify.secret_file.clone().map(path_in_config).transpose()?;
         let service = if flags.sandbox {
@@ -435,6 +428,16 @@ fn is_together(base_url: Option<&str>) -> bool {
 /// The service of a saved list of models: its name in the config file, wherever it is, or its base URL.
 pub fn lister(name: Option<&str>, base_url: &str) -> String {
     name.map_or_else(|| base_url.to_owned(), |name| format!("{name}="))
+}
+
+/// The mode of the state directory: of the flag, the environment, or the config file.
+fn state_mode(flags: &Flags, env: Env<'_>, config: Option<StateMode>) -> Result<StateMode> {
+    if let Some(mode) = flags.state_mode {
+        return Ok(mode);
+    }
+    let in_env = env("LLBATCH_STATE_MODE").map(|text| text.parse::<StateMode>()).transpose();
+    let in_env = in_env.map_err(|e| Error::usage(format!("LLBATCH_STATE_MODE: {e}")))?;
+    Ok(in_env.or(config).unwrap_or_default())
 }
 
 /// The path of the saved list of a service's models.

@@ -64,9 +64,9 @@ impl HostLock {
                 continue;
             }
             match holder(&path).map_err(unusable)? {
-                Holder::Nobody if create(&path, &own).map_err(unusable)? => return Ok(Self { path, users }),
-                Holder::Nobody | Holder::Unnamed => {}
-                Holder::Process(other) => match relation(&other, &own) {
+                HostHolder::Nobody if create(&path, &own).map_err(unusable)? => return Ok(Self { path, users }),
+                HostHolder::Nobody | HostHolder::Unnamed => {}
+                HostHolder::Process(other) => match relation(&other, &own) {
                     Relation::SameBoot => return Ok(Self { path, users }),
                     Relation::EarlierBoot => {
                         replace(&path, &own).map_err(unusable)?;
@@ -90,7 +90,7 @@ impl Drop for HostLock {
         if self.users.unlock().is_ok() && self.users.try_lock().is_ok() {
             remove_stale(&self.path);
             // If it stays, this host has it, and its next process removes it.
-            if let Ok(Holder::Process(holder)) = holder(&self.path)
+            if let Ok(HostHolder::Process(holder)) = holder(&self.path)
                 && relation(&holder, &ProcessName::own()) == Relation::SameBoot
             {
                 drop(std::fs::remove_file(&self.path));
@@ -101,7 +101,7 @@ impl Drop for HostLock {
 
 /// The process that the file names.
 #[derive(Debug, PartialEq, Eq)]
-enum Holder {
+enum HostHolder {
     /// There is no file.
     Nobody,
     /// The file is still being written.
@@ -109,10 +109,10 @@ enum Holder {
     Process(ProcessName),
 }
 
-fn holder(path: &Path) -> IoResult<Holder> {
+fn holder(path: &Path) -> IoResult<HostHolder> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(ProcessName::parse(&text).map_or(Holder::Unnamed, Holder::Process)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Holder::Nobody),
+        Ok(text) => Ok(ProcessName::parse(&text).map_or(HostHolder::Unnamed, HostHolder::Process)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(HostHolder::Nobody),
         Err(e) => Err(e),
     }
 }
@@ -233,7 +233,7 @@ mod tests {
         let dir = dir();
         let path = dir.path().join(NAME);
         let first = HostLock::take(dir.path()).unwrap();
-        assert_eq!(holder(&path).unwrap(), Holder::Process(ProcessName::own()));
+        assert_eq!(holder(&path).unwrap(), HostHolder::Process(ProcessName::own()));
         std::fs::write(dir.path().join("host-killed-7-b1.tmp"), "host").unwrap();
         let second = HostLock::take(dir.path()).unwrap();
         drop(first);

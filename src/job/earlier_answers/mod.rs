@@ -176,8 +176,8 @@ impl EarlierAnswers {
     pub fn words(&self) -> String {
         match (self.sources.len() as u64, &self.dir) {
             (0, None) => "no earlier job has answers to reuse".to_owned(),
-            (0, Some(dir)) => format!("{} has no answers of this service to reuse", dir.path().display()),
-            (_, Some(dir)) => format!("answers in {} are reused where the request is the same", dir.path().display()),
+            (0, Some(dir)) => format!("{dir} has no answers of this service to reuse"),
+            (_, Some(dir)) => format!("answers in {dir} are reused where the request is the same"),
             (jobs, None) => {
                 format!("answers of {} are reused where the request is the same", text::plural(jobs, "earlier job"))
             }
@@ -238,7 +238,7 @@ fn sealed_sources(dir: &AnswersDir, service: &str, workspace: Workspace<'_>) -> 
             Err(error) => ctx.ui.warn(&format!("{error}; its answers are not reused")),
         }
     }
-    let root = std::path::absolute(dir.path()).unwrap_or_else(|_| dir.path().to_owned());
+    let root = std::path::absolute(dir.path()).unwrap_or_else(|_| dir.path());
     let mut gone = known.into_keys().filter(|name| Path::new(name).starts_with(&root)).peekable();
     if gone.peek().is_some() {
         gone.try_for_each(|name| ledger.forget_answers(&name))?;

@@ -92,7 +92,7 @@ fn state_of_a_local_disk_moves_to_a_network_and_back() {
     // A log that a kill left is merged.
     home.run(&server, &ARGS).code(0);
     answered(&home.read("out.jsonl"), 1..=ROWS);
-    assert_eq!(with_ending(&home, "-wal"), [PathBuf::new(); 0]);
+    assert!(with_ending(&home, "-wal").is_empty());
     assert!(server.paid_again() <= 3 * kills, "{} rows were paid again", server.paid_again());
 }
 
