@@ -21,18 +21,19 @@ struct OpenValue<'a> {
 }
 
 impl OpenValue<'_> {
-    /// The digest of the whole value. Members of equal names keep their order.
-    fn close(mut self) -> Digest {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(if self.object { b"{" } else { b"[" });
+    /// The digest of the whole value, which is put together in `bytes`. Members of equal names keep their order.
+    fn close(mut self, bytes: &mut Vec<u8>) -> Digest {
+        bytes.clear();
+        bytes.push(if self.object { b'{' } else { b'[' });
         self.members.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (name, value) in &self.members {
             if self.object {
-                hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+                bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+                bytes.extend_from_slice(name.as_bytes());
             }
-            hasher.update(value);
+            bytes.extend_from_slice(value);
         }
-        hasher.finalize().into()
+        blake3::hash(bytes).into()
     }
 }
 
@@ -40,11 +41,13 @@ impl OpenValue<'_> {
 pub fn digest(json: &str) -> Digest {
     let mut scanner = Scanner::trusting(json);
     let mut open: Vec<OpenValue<'_>> = Vec::new();
+    // What is hashed at once. A hasher that takes parts costs as much to set up as a short text to hash.
+    let mut bytes = Vec::new();
     loop {
         scanner.blanks();
         let start = scanner.at();
         let value = match scanner.peek() {
-            None => return leaf(b'?', json),
+            None => return leaf(b'?', json, &mut bytes),
             Some(b',' | b':') => {
                 scanner.token();
                 continue;
@@ -56,8 +59,8 @@ pub fn digest(json: &str) -> Digest {
             }
             Some(b'}' | b']') => {
                 scanner.token();
-                let Some(ended) = open.pop() else { return leaf(b'?', json) };
-                ended.close()
+                let Some(ended) = open.pop() else { return leaf(b'?', json, &mut bytes) };
+                ended.close(&mut bytes)
             }
             Some(b'"') => {
                 scanner.token();
@@ -67,11 +70,14 @@ pub fn digest(json: &str) -> Digest {
                     continue;
                 }
                 // A lone surrogate has no text, so its spelling counts.
-                text::string(spelled).map_or_else(|| leaf(b'?', spelled), |text| leaf(b'"', &text))
+                match text::string(spelled) {
+                    Some(text) => leaf(b'"', &text, &mut bytes),
+                    None => leaf(b'?', spelled, &mut bytes),
+                }
             }
             Some(_) => match scanner.skip() {
-                Ok(spelled) => leaf(b'0', spelled),
-                Err(_) => return leaf(b'?', json),
+                Ok(spelled) => leaf(b'0', spelled, &mut bytes),
+                Err(_) => return leaf(b'?', json, &mut bytes),
             },
         };
         match open.last_mut() {
@@ -214,8 +220,11 @@ fn unit(inside: &[u8], at: usize) -> Option<u32> {
 }
 
 /// The digest of a string's text, or of a number or a word as spelled.
-fn leaf(kind: u8, text: &str) -> Digest {
-    blake3::Hasher::new().update(&[kind]).update(text.as_bytes()).finalize().into()
+fn leaf(kind: u8, text: &str, bytes: &mut Vec<u8>) -> Digest {
+    bytes.clear();
+    bytes.push(kind);
+    bytes.extend_from_slice(text.as_bytes());
+    blake3::hash(bytes).into()
 }
 
 #[cfg(test)]
