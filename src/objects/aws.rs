@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 
-use super::connector::{StoreConnector, retries};
+use super::connector::{StoreConnector, refuse_metadata, retries};
 use super::failure::{Direction, FailureKind, ObjectFailure, usage};
 use super::url::ObjectUrl;
 use crate::error::Result;
@@ -30,7 +30,15 @@ pub(super) fn bucket(name: &str, url: &ObjectUrl, direction: Direction) -> Resul
     builder = fill(builder, AmazonS3ConfigKey::Region, "region");
     builder = fill(builder, AmazonS3ConfigKey::Endpoint, "endpoint_url");
     let keys = builder.get_config_value(&AmazonS3ConfigKey::AccessKeyId).is_some();
-    let elsewhere = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_SKIP_SIGNATURE"];
+    for key in [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint] {
+        refuse_metadata(builder.get_config_value(&key), url.shown())?;
+    }
+    let elsewhere = [
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_SKIP_SIGNATURE",
+    ];
     if !keys && !elsewhere.into_iter().any(set) {
         if let Some(other) = ["sso_session", "sso_start_url", "credential_process", "role_arn"]
             .into_iter()

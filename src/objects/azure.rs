@@ -1,9 +1,9 @@
 //! Azure Blob Storage with the settings that Azure's own tools read.
 
-use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
 
 use super::aws::invalid;
-use super::connector::{StoreConnector, retries};
+use super::connector::{StoreConnector, refuse_metadata, retries};
 use super::failure::{Direction, usage};
 use super::url::ObjectUrl;
 use crate::error::Result;
@@ -33,6 +33,7 @@ pub(super) fn container(name: &str, url: &ObjectUrl, _: Direction) -> Result<Mic
             )
         })?;
     }
+    refuse_metadata(builder.get_config_value(&AzureConfigKey::Endpoint), url.shown())?;
     builder
         .with_container_name(name)
         .with_http_connector(StoreConnector)
@@ -59,7 +60,7 @@ fn connected(mut builder: MicrosoftAzureBuilder, text: &str) -> Option<Microsoft
         builder = builder.with_access_key(key);
     }
     if let Some(sas) = part("SharedAccessSignature") {
-        builder = builder.with_config(object_store::azure::AzureConfigKey::SasKey, sas);
+        builder = builder.with_config(AzureConfigKey::SasKey, sas);
     }
     let suffix = part("EndpointSuffix").filter(|suffix| *suffix != "core.windows.net").zip(account);
     let endpoint = part("BlobEndpoint").map(str::to_owned);

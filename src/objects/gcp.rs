@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use object_store::StaticCredentialProvider;
-use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use super::aws::invalid;
-use super::connector::{StoreConnector, retries};
+use super::connector::{StoreConnector, refuse_metadata, retries};
 use super::failure::Direction;
 use super::url::ObjectUrl;
 use crate::error::Result;
@@ -20,6 +20,7 @@ pub(super) fn bucket(name: &str, url: &ObjectUrl, _: Direction) -> Result<Google
         let nothing = Arc::new(StaticCredentialProvider::new(GcpCredential { bearer: "emulator".to_owned() }));
         builder = builder.with_base_url(base.trim_end_matches('/')).with_credentials(nothing);
     }
+    refuse_metadata(builder.get_config_value(&GoogleConfigKey::BaseUrl), url.shown())?;
     builder
         .with_bucket_name(name)
         .with_http_connector(StoreConnector)

@@ -86,10 +86,15 @@ pub fn kept_path(path: &Path) -> PathBuf {
 /// The scheme, host and path of an invalid URL.
 fn bare(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
-    match text.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or_default()),
-        None => text.to_owned(),
-    }
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    // Behind a colon comes a port. Anything else is a password.
+    let host = match host.split_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_err() => REDACTED,
+        _ => host,
+    };
+    path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
 }
 
 impl ObjectUrl {
@@ -119,9 +124,11 @@ impl ObjectUrl {
 
     fn in_bucket(store: StoreKind, rest: &str, text: &str) -> Result<Self> {
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        if bucket.is_empty() || bucket.contains(['@', '?', '#']) {
-            let hint = format!("write {}://BUCKET/KEY", store.scheme());
-            return Err(usage(&format!("{text}: the URL has no valid bucket"), &hint));
+        // `$web` and `$root` are containers of Azure.
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-$".contains(&byte);
+        if bucket.is_empty() || !bucket.bytes().all(fits) {
+            let hint = format!("write {}://BUCKET/KEY; credentials come from the environment", store.scheme());
+            return Err(usage(&format!("{}: the URL has no valid bucket", bare(text)), &hint));
         }
         let place = ObjectPlace::Bucket { store, bucket: bucket.to_owned(), key: key.to_owned() };
         Ok(Self { place, shown: format!("{}://{bucket}/{key}", store.scheme()) })
@@ -129,7 +136,7 @@ impl ObjectUrl {
 
     fn on_hub(rest: &str, text: &str) -> Result<Self> {
         let form =
-            || usage(&format!("{text}: the URL names no file of a dataset"), "write hf://datasets/OWNER/NAME/PATH");
+            || usage(&format!("{}: the URL names no file of a dataset", bare(text)), "write hf://datasets/OWNER/NAME/PATH");
         let mut parts = rest.strip_prefix("datasets/").ok_or_else(form)?.splitn(3, '/');
         let (Some(owner), Some(name), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(form());
@@ -263,6 +270,24 @@ mod tests {
         }
         let url = ObjectUrl::parse(Path::new("https://h/a.csv?sig=canary")).unwrap();
         assert!(!format!("{url:?}").contains("canary"));
+    }
+
+    #[test]
+    fn messages_about_invalid_urls_hold_no_secret() {
+        for url in [
+            "s3://canary:canary@bucket/k.jsonl",
+            "s3://canary:canary/x@bucket/k.jsonl",
+            "az://canary:canary/k.jsonl",
+            "gs://bucket?token=canary",
+            "hf://datasets/o/n/x.csv?token=canary",
+            "hf://canary@datasets/o/n/x.csv",
+            "https://me:canary@h/x.csv",
+            "http://canary:canary@10.1.2.3/x.csv?canary",
+        ] {
+            let error = ObjectUrl::parse(Path::new(url)).unwrap_err();
+            let hint = error.hint.clone().unwrap_or_default();
+            assert!(!format!("{error}{hint}{}", shown_path(Path::new(url))).contains("canary"), "{url}: {error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Inputs and outputs at URLs, against a small store on loopback.
 
 mod answers;
+mod credentials;
 mod input;
 mod output;
