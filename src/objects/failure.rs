@@ -175,7 +175,7 @@ impl From<&object_store::Error> for ObjectFailure {
             Store::PermissionDenied { .. } => told(403),
             Store::Unauthenticated { .. } => told(401),
             Store::Precondition { .. } | Store::NotModified { .. } => told(412),
-            Store::InvalidPath { .. } => Self::new(FailureKind::Unfit, "the key has an empty part between slashes"),
+            Store::InvalidPath { .. } => Self::new(FailureKind::Unfit, "the key has a part that no request can name"),
             // The metadata services of clouds, where this machine is in none.
             _ if ["169.254.", "fd00:ec2", "metadata.google", "redential"].iter().any(|part| text.contains(part)) => {
                 Self::new(FailureKind::NoCredentials, "")

@@ -48,12 +48,33 @@ pub fn stands_for(input: &Path, output: &Path) -> bool {
     else {
         return input == output;
     };
-    let within = || if glob::is_glob(pattern) { glob::matches(pattern, key) } else { key.starts_with(&**pattern) };
-    (a, b) == (store, bucket) && (pattern == key || is_pattern(&input) && within())
+    (a, b) == (store, bucket) && (pattern == key || is_pattern(&input) && is_within(pattern, key))
+}
+
+/// Tests whether `key` is one of those that a pattern, or a final slash, stands for.
+fn is_within(pattern: &str, key: &str) -> bool {
+    if glob::is_glob(pattern) {
+        return glob::matches_shown(pattern, key);
+    }
+    key.strip_prefix(pattern).is_some_and(glob::is_shown)
+}
+
+/// Tests whether there is an object with the signs of a pattern in its key, which is then the one that is meant.
+fn is_object(url: &ObjectUrl) -> Result<bool> {
+    match &url.place {
+        ObjectPlace::Bucket { key, .. } if glob::is_glob(key) && !key.ends_with('/') => {
+            // Without the right to list, a store refuses to say that an object is missing.
+            Ok(ObjectBucket::open(url, Direction::Read)?.version(key).is_ok())
+        }
+        _ => Ok(false),
+    }
 }
 
 /// The objects that a pattern stands for.
 fn objects_of(url: &ObjectUrl) -> Result<Vec<ObjectUrl>> {
+    if is_object(url)? {
+        return Ok(vec![url.clone()]);
+    }
     let (pattern, keys) = match &url.place {
         ObjectPlace::Bucket { key, .. } => {
             let listed = ObjectBucket::open(url, Direction::Read)?.list(glob::fixed_prefix(key))?;
@@ -61,17 +82,15 @@ fn objects_of(url: &ObjectUrl) -> Result<Vec<ObjectUrl>> {
             (key, listed.into_iter().filter(|o| o.size > 0).map(|object| object.key).collect::<Vec<_>>())
         }
         ObjectPlace::Hub { repository, revision, path } => {
-            (path, hub::list(repository, revision.as_deref(), glob::fixed_prefix(path), url)?)
+            let paths = hub::list(repository, revision.as_deref(), glob::fixed_prefix(path), url)?;
+            if paths.contains(path) {
+                return Ok(vec![url.clone()]);
+            }
+            (path, paths)
         }
         ObjectPlace::Web(_) => return Ok(vec![url.clone()]),
     };
-    let below = pattern.is_empty() || pattern.ends_with('/') && !glob::is_glob(pattern);
-    let wanted = |key: &&String| {
-        // Spark and Hive write their own notes beside the data under such names.
-        let name = Path::new(key.as_str()).file_name().map(|name| name.to_string_lossy());
-        let note = name.is_some_and(|name| name.starts_with(['_', '.']));
-        !note && (below || glob::matches(pattern, key))
-    };
+    let wanted = |key: &&String| is_within(pattern, key);
     let found: Vec<ObjectUrl> = keys.iter().filter(wanted).map(|key| url.with_key(key)).collect();
     if found.is_empty() {
         return Err(Error::new(Exit::NoInput, format!("{}: there is no such object", url.shown()))

@@ -130,13 +130,23 @@ impl ObjectUrl {
             let hint = format!("write {}://BUCKET/KEY; credentials come from the environment", store.scheme());
             return Err(usage(&format!("{}: the URL has no valid bucket", bare(text)), &hint));
         }
+        // Requests cannot name such a key: on the way, `//` and `/../` become others.
+        let whole = key.strip_suffix('/').unwrap_or(key);
+        if !key.is_empty() && whole.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            let text = format!(
+                "{}://{bucket}/{key}: the key has an empty part between slashes, or `.` or `..`",
+                store.scheme()
+            );
+            return Err(usage(&text, "check how it is written; to read such an object, copy it to another key"));
+        }
         let place = ObjectPlace::Bucket { store, bucket: bucket.to_owned(), key: key.to_owned() };
         Ok(Self { place, shown: format!("{}://{bucket}/{key}", store.scheme()) })
     }
 
     fn on_hub(rest: &str, text: &str) -> Result<Self> {
-        let form =
-            || usage(&format!("{}: the URL names no file of a dataset", bare(text)), "write hf://datasets/OWNER/NAME/PATH");
+        let form = || {
+            usage(&format!("{}: the URL names no file of a dataset", bare(text)), "write hf://datasets/OWNER/NAME/PATH")
+        };
         let mut parts = rest.strip_prefix("datasets/").ok_or_else(form)?.splitn(3, '/');
         let (Some(owner), Some(name), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(form());
@@ -287,6 +297,17 @@ mod tests {
             let error = ObjectUrl::parse(Path::new(url)).unwrap_err();
             let hint = error.hint.clone().unwrap_or_default();
             assert!(!format!("{error}{hint}{}", shown_path(Path::new(url))).contains("canary"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_that_requests_cannot_name_are_refused() {
+        let parsed = |text: &str| ObjectUrl::parse(Path::new(text)).map(|url| url.shown().to_owned());
+        for bad in ["s3://b//k", "s3://b//", "s3://b/a//k", "gs://b/a/../k", "az://c/./k", "s3://b/a//"] {
+            assert_eq!(parsed(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+        for good in ["s3://b/", "s3://b/k", "s3://b/a/", "s3://b/a/..k", "s3://b/a/*/[b]"] {
+            assert_eq!(parsed(good).unwrap(), good);
         }
     }
 

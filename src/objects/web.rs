@@ -10,9 +10,10 @@ use url::Url;
 
 use super::background;
 use super::failure::{Direction, FailureKind, ObjectFailure};
+use super::hub;
 use super::pinned::ObjectVersion;
 use super::redirects::{HostToken, WebAnswer, get, unreached};
-use super::url::ObjectUrl;
+use super::url::{ObjectPlace, ObjectUrl};
 use crate::error::{Error, Result};
 
 /// Bytes of an error's body that are looked at.
@@ -47,14 +48,18 @@ impl WebObject {
                 _ => None,
             };
             let commit = answer.commit;
+            if let (ObjectPlace::Hub { repository, revision, .. }, Some(commit)) =
+                (&url.place, commit.as_deref().filter(|commit| hub::is_commit(commit)))
+            {
+                hub::pin(repository, revision.as_deref(), commit);
+            }
             Ok((self.pinned_to(commit.as_deref()), version))
         })
     }
 
     /// Replaces the revision in the address by the commit that it stood for.
     fn pinned_to(mut self, commit: Option<&str>) -> Self {
-        let plain = |commit: &&str| !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if let (Some(at), Some(commit)) = (self.revision.take(), commit.filter(plain)) {
+        if let (Some(at), Some(commit)) = (self.revision.take(), commit.filter(|commit| hub::is_commit(commit))) {
             // The parts are encoded already.
             let path: Vec<&str> = self.url.path().split('/').collect();
             let parts: Vec<&str> =

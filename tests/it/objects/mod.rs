@@ -3,4 +3,5 @@
 mod answers;
 mod credentials;
 mod input;
+mod listing;
 mod output;

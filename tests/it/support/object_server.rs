@@ -31,6 +31,8 @@ pub struct StoreState {
     pub whole_only: bool,
     /// Headers of every answer, each with its line end.
     pub headers: String,
+    /// The same of answers at one path.
+    pub headers_at: HashMap<String, String>,
     /// The object at this path is replaced by these bytes after so many reads of it.
     pub swap: Option<(String, Vec<u8>, u32)>,
     /// Completing an upload gets no answer: the connection closes.
@@ -102,7 +104,8 @@ fn serve(mut stream: TcpStream, state: &Mutex<StoreState>) -> Option<()> {
             let (status, headers, body) = answer(&mut state, &asked)?;
             let cut = asked.method == "GET" && state.cuts > 0 && body.len() > 1;
             state.cuts -= u32::from(cut);
-            (status, format!("{headers}{}", state.headers), body, cut)
+            let at = state.headers_at.get(&asked.path).map_or("", String::as_str);
+            (status, format!("{headers}{at}{}", state.headers), body, cut)
         };
         let known = headers.to_ascii_lowercase().contains("content-length:");
         let length = if known { String::new() } else { format!("content-length: {}\r\n", body.len()) };
