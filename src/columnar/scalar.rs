@@ -118,19 +118,20 @@ impl Scalar {
             (Self::Unsigned, LeafValue::I64(value)) => json::write(&value.cast_unsigned(), out),
             (Self::Date, LeafValue::I32(days)) => {
                 let time = calendar(i128::from(days) * NANOS_PER_DAY);
-                quoted(time.map(DateTime::date), i64::from(days), out);
+                quoted(time.map(DateTime::date), i128::from(days), out);
             }
             (Self::Time(unit), LeafValue::I32(time)) => time_of_day(unit, i64::from(time), out),
             (Self::Time(unit), LeafValue::I64(time)) => time_of_day(unit, time, out),
             (Self::Timestamp(unit, utc), LeafValue::I64(value)) => {
                 let time = calendar(i128::from(value) * i128::from(unit));
                 let zone = if utc { "Z" } else { "" };
-                quoted(time.map(|time| format!("{time}{zone}")), value, out);
+                quoted(time.map(|time| format!("{time}{zone}")), i128::from(value), out);
             }
             (_, LeafValue::I32(value)) => json::write(&value, out),
             (_, LeafValue::I64(value)) => json::write(&value, out),
             (_, LeafValue::I96(value)) => {
-                quoted(calendar(julian(value)), 0, out);
+                let time = julian(value);
+                quoted(calendar(time), time, out);
             }
             (_, LeafValue::F32(value)) => float(value.is_finite(), f64::from(value), &value, out),
             (_, LeafValue::F64(value)) => float(value.is_finite(), value, &value, out),
@@ -186,11 +187,11 @@ fn julian(value: &Int96) -> i128 {
 }
 
 fn time_of_day(unit: i64, value: i64, out: &mut Vec<u8>) {
-    quoted(calendar(i128::from(value) * i128::from(unit)).map(DateTime::time), value, out);
+    quoted(calendar(i128::from(value) * i128::from(unit)).map(DateTime::time), i128::from(value), out);
 }
 
-/// Appends a time as a text, or the stored number where no calendar reaches.
-fn quoted(time: Option<impl fmt::Display>, stored: i64, out: &mut Vec<u8>) {
+/// Appends a time as a text, or the stored number where no calendar reaches. Of a Julian day, that is nanoseconds since 1970.
+fn quoted(time: Option<impl fmt::Display>, stored: i128, out: &mut Vec<u8>) {
     match time {
         Some(time) => json::write(&time.to_string(), out),
         None => json::write(&stored, out),
@@ -318,6 +319,9 @@ mod tests {
         let mut midnight = Int96::new();
         midnight.set_data(1, 0, 2_440_589);
         assert_eq!(shown(Scalar::Julian, LeafValue::I96(&midnight)), "\"1970-01-02T00:00:00.000000001\"");
+        let mut late = Int96::new();
+        late.set_data(7, 0, u32::MAX >> 1);
+        assert_eq!(shown(Scalar::Julian, LeafValue::I96(&late)), "185331720297600000000007".to_owned());
     }
 
     #[test]

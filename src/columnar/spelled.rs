@@ -38,7 +38,7 @@ impl LeafForm {
             PhysicalType::BOOLEAN => text.parse().ok().map(NewValue::Bool),
             PhysicalType::FLOAT => text.parse().ok().map(NewValue::F32),
             PhysicalType::DOUBLE => text.parse().ok().map(NewValue::F64),
-            PhysicalType::INT96 => julian(&text).map(NewValue::I96),
+            PhysicalType::INT96 => julian(value, &text).map(NewValue::I96),
             PhysicalType::INT32 if self.scalar == Scalar::Unsigned => {
                 text.parse().ok().map(|value: u32| NewValue::I32(value.cast_signed()))
             }
@@ -110,11 +110,12 @@ const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 /// The Julian day of 1970-01-01.
 const EPOCH: i128 = 2_440_588;
 
-fn julian(text: &str) -> Option<Int96> {
-    let time = nanoseconds_of(text.parse().ok()?)?;
+fn julian(value: &str, text: &str) -> Option<Int96> {
+    let is_text = value.starts_with('"');
+    let time = if is_text { nanoseconds_of(text.parse().ok()?)? } else { text.parse().ok()? };
     let (day, rest) = (time.div_euclid(NANOS_PER_DAY) + EPOCH, time.rem_euclid(NANOS_PER_DAY));
     let mut value = Int96::new();
-    value.set_data(rest as u32, (rest >> 32) as u32, u32::try_from(day).ok()?);
+    value.set_data(rest as u32, (rest >> 32) as u32, i32::try_from(day).ok()?.cast_unsigned());
     Some(value)
 }
 
@@ -181,6 +182,10 @@ mod tests {
             let time = i64::from(small.unsigned_abs()) * 1_000 % 86_400_000_000;
             let back = form(Scalar::Time(1_000), PhysicalType::INT64, 0);
             prop_assert_eq!(back.value(&spelled(Scalar::Time(1_000), LeafValue::I64(time))), Some(NewValue::I64(time)));
+            let mut day = Int96::new();
+            day.set_data(small.unsigned_abs(), 3, small.cast_unsigned());
+            let back = form(Scalar::Julian, PhysicalType::INT96, 0).value(&spelled(Scalar::Julian, LeafValue::I96(&day)));
+            prop_assert_eq!(back, Some(NewValue::I96(day)));
             let double = f64::from_bits(bits);
             let back = form(Scalar::Float, PhysicalType::DOUBLE, 0).value(&spelled(Scalar::Float, LeafValue::F64(double)));
             let Some(NewValue::F64(back)) = back else { panic!("a number") };

@@ -26,6 +26,7 @@ pub struct FieldNames {
     header: Option<Arc<[String]>>,
     marked: bool,
     other_model: bool,
+    several_inputs: bool,
 }
 
 impl FieldNames {
@@ -59,6 +60,12 @@ impl FieldNames {
         for (at, member) in members.iter().enumerate() {
             let mut kinds = ValueKinds::default();
             kinds.add(member.value);
+            self.several_inputs |= match &*member.key {
+                "input" => is_several(member.value),
+                "body" => json::members(member.value)
+                    .is_ok_and(|body| json::find(&body, "input").is_some_and(|input| is_several(input.value))),
+                _ => false,
+            };
             self.add_name(at, &member.key, kinds);
         }
     }
@@ -107,6 +114,7 @@ impl FieldNames {
         }
         self.marked |= next.marked;
         self.other_model |= next.other_model;
+        self.several_inputs |= next.several_inputs;
     }
 
     /// Adds a name. `at`: its likely place, as records mostly have the same fields in the same order.
@@ -142,6 +150,11 @@ impl FieldNames {
     /// Takes the names in the header of the input by the names that fields have, where the two differ.
     pub fn take_given(&mut self) -> HashMap<String, String> {
         std::mem::take(&mut self.given)
+    }
+
+    /// Returns true if the `input` of a record is a list of several, so that its answer has several vectors.
+    pub const fn has_several_inputs(&self) -> bool {
+        self.several_inputs
     }
 
     /// Returns true if an input begins with a byte order mark.

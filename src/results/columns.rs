@@ -14,7 +14,7 @@ pub struct RecordColumns {
     pub names: Vec<String>,
     /// The type that a column of each has in a file with types. Missing ones are texts.
     pub types: Vec<ColumnType>,
-    /// Answers are vectors.
+    /// Every answer is one vector.
     pub vectors: bool,
     /// Header cells that are not the column's name: empty ones, and repeated ones.
     pub given: HashMap<String, String>,
@@ -44,7 +44,9 @@ impl RecordColumns {
         }
         let given = found.take_given();
         let (names, types) = (found.names().to_vec(), found.types());
-        let vectors = params.endpoint == Endpoint::Embeddings;
+        // A prompt makes one text of each record, whatever its fields are.
+        let several = found.has_several_inputs() && params.prompt.is_none();
+        let vectors = params.endpoint == Endpoint::Embeddings && !several;
         let has = |name: &str| names.iter().any(|column| column == name);
         let id_field =
             params.id.clone().or_else(|| ["custom_id", "id"].into_iter().find(|name| has(name)).map(str::to_owned));

@@ -72,7 +72,8 @@ impl TableFile {
             WriteFault::Value(column) => {
                 let (shown, row) = (&self.shown, self.rows);
                 let text = format!("{shown}: result {row} has a value that the column `{column}` cannot hold");
-                Error::new(Exit::Data, text).hint(
+                // The input was good, and the answers are in the store.
+                Error::new(Exit::Io, text).hint(
                     "write JSONL, which holds every value: the same command with --resume and -o FILE.jsonl sends \
                      nothing again",
                 )

@@ -40,6 +40,7 @@ mod support;
 mod telling;
 mod templates;
 mod turns;
+mod typed_results;
 mod untold;
 mod usage;
 mod voice;

@@ -226,7 +226,7 @@ fn jobs_of_parquet_files_resume_are_sharded_and_go_by_batches() {
 }
 
 /// The rows of a file of results: each column with its value as text.
-fn read(path: &Path) -> Vec<Vec<(String, String)>> {
+pub fn read(path: &Path) -> Vec<Vec<(String, String)>> {
     let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
     let row = |row: parquet::record::Row| {
         row.get_column_iter().map(|(name, value)| (name.clone(), value.to_string())).collect::<Vec<_>>()
@@ -234,14 +234,14 @@ fn read(path: &Path) -> Vec<Vec<(String, String)>> {
     file.get_row_iter(None).unwrap().map(|found| row(found.unwrap())).collect()
 }
 
-fn schema(path: &Path) -> String {
+pub fn schema(path: &Path) -> String {
     let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
     let mut text = Vec::new();
     parquet::schema::printer::print_schema(&mut text, file.metadata().file_metadata().schema());
     String::from_utf8(text).unwrap()
 }
 
-fn column(rows: &[Vec<(String, String)>], name: &str) -> Vec<String> {
+pub fn column(rows: &[Vec<(String, String)>], name: &str) -> Vec<String> {
     rows.iter().map(|row| row.iter().find(|(other, _)| other == name).unwrap().1.clone()).collect()
 }
 
