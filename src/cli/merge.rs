@@ -50,7 +50,6 @@ pub fn run(args: &MergeArgs, ctx: &Ctx) -> Result<Exit> {
     if inputs.len() > 1 && inputs.iter().any(|path| path.as_os_str() == "-") {
         return Err(Error::usage("`-` (standard input) cannot be combined with files"));
     }
-    merge::distinct(&args.parts)?;
     let order = MergeOrder {
         inputs: &inputs,
         reading: args.reading.options(),

@@ -18,6 +18,7 @@ mod opened;
 mod parquet;
 mod pick;
 mod remote;
+mod reread;
 mod shard;
 mod source;
 mod value_kinds;
@@ -39,6 +40,7 @@ pub use opened::{OpenedInputs, StdinCopy};
 pub use parquet::ParquetFile;
 pub use pick::{ChosenRows, Pick};
 use remote::{NewFile, RemoteBytes};
+pub use reread::RereadFile;
 pub use shard::Shard;
 use source::RawBytes;
 pub use source::{Source, unreadable};
@@ -185,27 +187,7 @@ impl Inputs {
     /// The identity and state of the files. It stays the same unless one of them is written to, as it holds their change
     /// times, which no program can set. An object at a URL has its version here, and is changed once a read finds another. `None` if one cannot be read.
     pub fn stamp(&self) -> Option<String> {
-        use std::os::unix::fs::MetadataExt;
-        let mut stamp = String::new();
-        for file in &self.files {
-            if let Some(RemoteBytes::Object(object)) = &file.remote {
-                stamp.push_str(&object.stamp());
-                continue;
-            }
-            let m = fs::metadata(&file.path).ok()?;
-            let part = format!(
-                "{}:{}:{}:{}.{}:{}.{};",
-                m.dev(),
-                m.ino(),
-                m.len(),
-                m.mtime(),
-                m.mtime_nsec(),
-                m.ctime(),
-                m.ctime_nsec()
-            );
-            stamp.push_str(&part);
-        }
-        Some(stamp)
+        self.files.iter().map(|file| remote::stamp_of(&file.path, file.remote.as_ref())).collect()
     }
 
     /// Each of the files, alone.

@@ -1,9 +1,7 @@
 //! Blocks of a Parquet file: its rows as lines of JSON.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use super::remote;
 use super::source::packing;
 use crate::columnar::{FieldType, ParquetRows, RangedRead};
 use crate::error::{Error, Exit, Result};
@@ -34,14 +32,6 @@ pub(super) enum NextRows {
 }
 
 impl ParquetFile {
-    /// Opens the file or URL `path`.
-    ///
-    /// # Errors
-    /// 66 if it cannot be read; as [`ParquetRows::open`].
-    pub fn open(path: &Path, shown: &str) -> Result<Self> {
-        Self::of(remote::ranged(path, shown)?, shown)
-    }
-
     /// Opens `source`.
     ///
     /// # Errors

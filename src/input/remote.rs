@@ -27,7 +27,7 @@ pub(super) enum RemoteBytes {
 
 impl RemoteBytes {
     /// Looks `url` up. `new_file` makes the file of a copy.
-    fn find(url: &ObjectUrl, new_file: NewFile<'_>) -> Result<Self> {
+    pub fn find(url: &ObjectUrl, new_file: NewFile<'_>) -> Result<Self> {
         match FoundObject::find(url)? {
             FoundObject::Ranged(object) => Ok(Self::Object(Arc::new(object))),
             FoundObject::Whole(web) => {
@@ -63,16 +63,29 @@ impl RemoteBytes {
     }
 }
 
-/// Opens the file or URL `path` to be read at any place.
-pub(super) fn ranged(path: &Path, shown: &str) -> Result<Arc<dyn RangedRead>> {
-    if !is_url(path) {
-        return ranged_file(path, shown);
-    }
-    RemoteBytes::find(&ObjectUrl::parse(path)?, &temporary)?.ranged(shown)
+/// The identity and state of the file `path`, or of the object in its place. `None` if it cannot be read.
+pub(super) fn stamp_of(path: &Path, remote: Option<&RemoteBytes>) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let path = match remote {
+        Some(RemoteBytes::Object(object)) => return Some(object.stamp()),
+        Some(RemoteBytes::Copy(file)) => file.path(),
+        None => path,
+    };
+    let m = std::fs::metadata(path).ok()?;
+    Some(format!(
+        "{}:{}:{}:{}.{}:{}.{};",
+        m.dev(),
+        m.ino(),
+        m.len(),
+        m.mtime(),
+        m.mtime_nsec(),
+        m.ctime(),
+        m.ctime_nsec()
+    ))
 }
 
 /// Makes a file for the copy of a file at a URL that is read once.
-fn temporary() -> Result<NamedTempFile> {
+pub(super) fn temporary() -> Result<NamedTempFile> {
     NamedTempFile::new().map_err(|e| Error::io("a copy cannot be stored", e))
 }
 

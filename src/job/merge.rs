@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{OpenedInputs, ReadOptions, Source};
 use crate::merge::{MergeInput, Merged, MergedRow, PartForm, Parts};
 use crate::money::charge;
-use crate::objects::{is_url, shown_path};
+use crate::objects::{expand, is_url, shown_path};
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::{Nanos, PriceBook};
 use crate::report::ReadRow;
@@ -53,6 +53,8 @@ struct Merge<'a> {
     order: &'a MergeOrder<'a>,
     ctx: &'a Ctx,
     parts: Parts,
+    /// The state of the input when it was opened.
+    input_stamp: Option<String>,
     form: ResultOptions,
     /// Rows are copied as they are.
     copies: bool,
@@ -69,18 +71,22 @@ struct Figures {
 /// # Errors
 /// 76 for two different answers to one row, and for a row that the input lacks; 65 for a part that holds no results.
 pub fn merge(order: &MergeOrder<'_>, ctx: &Ctx) -> Result<Ended> {
-    let figures = order.summaries.iter().map(|path| read_figures(path)).collect::<Result<Vec<_>>>()?;
+    let paths = expand(order.parts)?;
+    distinct(&paths)?;
+    let figures = expand(order.summaries)?.iter().map(|path| read_figures(path)).collect::<Result<Vec<_>>>()?;
     let builder = Arc::new(RequestBuilder::new(&Params { id: order.id.clone(), ..Params::default() })?);
     let stdin = order.inputs.iter().any(|path| path.as_os_str() == "-");
     let spool = || Store::open(ctx.settings.state_place()?)?.spool();
     let opened = OpenedInputs::open(order.inputs, stdin, order.reading, spool)?;
     let progress = ctx.ui.progress(if order.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout });
     progress.phase("merging");
-    let scratch = order.scratch();
+    let scratch = order.scratch(ctx);
     let input = MergeInput { inputs: &opened.inputs, builder: &builder, scratch: &scratch };
-    let merge = Merge::new(order, ctx)?;
+    let merge = Merge { input_stamp: opened.inputs.stamp(), ..Merge::new(order, &paths, ctx)? };
     // Standard output takes nothing back, so the order of the parts must be known first.
     let in_order = order.delivery.output.is_some() || merge.parts.merge_in_order(input, &mut |_| Ok(()))?.is_some();
+    // What a replaced part said goes to no standard output.
+    merge.check_unchanged(input)?;
     let in_order = if in_order { merge.write(input, true)? } else { None };
     let written = match in_order {
         Some(written) => Some(written),
@@ -88,6 +94,7 @@ pub fn merge(order: &MergeOrder<'_>, ctx: &Ctx) -> Result<Ended> {
     };
     let (merged, writer, summary_file, totals) =
         written.ok_or_else(|| Error::new(Exit::Failure, "the parts cannot be put in order"))?;
+    merge.check_unchanged(input)?;
     progress.finish();
     if merged.rows == 0 {
         return Err(Error::new(Exit::Data, format!("{}: the input has no rows", opened.inputs.shown())));
@@ -109,10 +116,15 @@ pub fn merge(order: &MergeOrder<'_>, ctx: &Ctx) -> Result<Ended> {
 }
 
 impl MergeOrder<'_> {
-    /// The directory for files without a name: that of the results, which has room for them.
-    fn scratch(&self) -> PathBuf {
-        let beside = self.delivery.output.as_deref().filter(|path| !path.starts_with("/dev")).and_then(Path::parent);
-        match beside {
+    /// The directory for files without a name: that of the results, which has room for them, or for results at a URL the
+    /// state directory.
+    fn scratch(&self, ctx: &Ctx) -> PathBuf {
+        let output = self.delivery.output.as_deref();
+        if output.is_some_and(is_url) {
+            let state = ctx.settings.state_dir().ok().filter(|dir| dir.is_dir());
+            return state.map_or_else(std::env::temp_dir, Path::to_owned);
+        }
+        match output.filter(|path| !path.starts_with("/dev")).and_then(Path::parent) {
             Some(dir) if dir.as_os_str().is_empty() => PathBuf::from("."),
             Some(dir) => dir.to_owned(),
             None => std::env::temp_dir(),
@@ -121,10 +133,10 @@ impl MergeOrder<'_> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(order: &'a MergeOrder<'a>, ctx: &'a Ctx) -> Result<Self> {
+    fn new(order: &'a MergeOrder<'a>, paths: &[PathBuf], ctx: &'a Ctx) -> Result<Self> {
         let mut form = order.delivery.form.clone();
         form.files = true;
-        let first = Parts::open(order.parts, &form.prefix, b',')?;
+        let first = Parts::open(paths, &form.prefix, b',')?;
         match first.form() {
             Some(PartForm::Table { .. }) if !order.has_form => form.format = ResultFormat::Csv,
             // Of columns, no responses can be made.
@@ -136,14 +148,22 @@ impl<'a> Merge<'a> {
             _ => {}
         }
         let parts = match form.format {
-            ResultFormat::Tsv => Parts::open(order.parts, &form.prefix, b'\t')?,
+            ResultFormat::Tsv => Parts::open(paths, &form.prefix, b'\t')?,
             ResultFormat::Csv | ResultFormat::Jsonl | ResultFormat::Parquet => first,
         };
         let copies = parts.are_copied(&form)?;
         if copies {
             form.more = MoreColumns::default();
         }
-        Ok(Self { order, ctx, parts, form, copies })
+        Ok(Self { order, ctx, parts, input_stamp: None, form, copies })
+    }
+
+    /// Makes sure that every pass has read the same versions of the input and the parts.
+    fn check_unchanged(&self, input: MergeInput<'_>) -> Result<()> {
+        if input.inputs.stamp() != self.input_stamp {
+            return Err(crate::input::changed("the results are of two versions"));
+        }
+        self.parts.check_unchanged()
     }
 
     /// The columns of a table whose rows are copied, and the line with their names.
@@ -289,7 +309,7 @@ fn read_figures(path: &Path) -> Result<PartFigures> {
 ///
 /// # Errors
 /// 2 if one is.
-pub fn distinct(parts: &[PathBuf]) -> Result<()> {
+fn distinct(parts: &[PathBuf]) -> Result<()> {
     for (i, part) in parts.iter().enumerate() {
         if parts[..i].iter().any(|earlier| same_file(earlier, part)) {
             return Err(Error::usage(format!("{}: this part is named twice", shown_path(part))));

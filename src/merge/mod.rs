@@ -108,6 +108,14 @@ impl Parts {
         self.parts.iter().find_map(|part| part.form.as_ref())
     }
 
+    /// Makes sure that every pass has read the same versions of the parts.
+    ///
+    /// # Errors
+    /// 1 if a part was written to or replaced since it was found.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.parts.iter().try_for_each(PartFile::check_unchanged)
+    }
+
     /// Decides whether results of this form are copies of the rows of the parts; otherwise they are made anew, of what the
     /// parts hold and of the records of the input.
     ///

@@ -1,13 +1,13 @@
 //! The files with results that are merged, read line by line.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::PartLine;
 use crate::batch::lines::FileLines;
 use crate::columnar::FieldType;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, InputPlace, ParquetFile, Source, unreadable};
+use crate::input::{Format, InputPlace, ParquetFile, RereadFile, Source, unreadable};
 use crate::objects::shown_path;
 use crate::report::ReadRow;
 use crate::results::write_cells;
@@ -45,7 +45,7 @@ impl PartForm {
 pub struct PartFile {
     /// Its name in messages.
     pub shown: String,
-    path: PathBuf,
+    file: RereadFile,
     number: usize,
     /// The byte between the cells of a table; `None`: lines of JSON.
     delimiter: Option<u8>,
@@ -110,13 +110,14 @@ impl PartFile {
     /// # Errors
     /// 66 if it cannot be read, 65 if it holds no results.
     pub(super) fn open(path: &Path, number: usize, prefix: &str, written: u8) -> Result<Self> {
-        let delimiter = match Format::of_path(path) {
+        let shown = shown_path(path);
+        let file = RereadFile::find(path, &shown)?;
+        let delimiter = match file.format() {
             Some(Format::Csv) => Some(b','),
             Some(Format::Tsv) => Some(b'\t'),
             _ => None,
         };
-        let (shown, path) = (shown_path(path), path.to_owned());
-        let mut part = Self { shown, path, number, delimiter, form: None, prefix: prefix.to_owned(), written };
+        let mut part = Self { shown, file, number, delimiter, form: None, prefix: prefix.to_owned(), written };
         let mut reader = part.reader()?;
         let first = reader.next()?;
         let form = match reader.rows {
@@ -133,16 +134,21 @@ impl PartFile {
 
     /// Reads the part from its beginning.
     pub(super) fn reader(&self) -> Result<PartReader<'_>> {
-        if Format::of_path(&self.path) == Some(Format::Parquet) {
-            let rows = PartContent::Columns(Box::new(ParquetFile::open(&self.path, &self.shown)?));
+        if self.file.format() == Some(Format::Parquet) {
+            let rows = PartContent::Columns(Box::new(self.file.parquet()?));
             return Ok(PartReader { part: self, rows, torn: None });
         }
-        let source = Source::open(&self.path, &self.shown)?;
+        let source = self.file.source()?;
         let rows = match self.delimiter {
             None => PartContent::Lines(Box::new(FileLines::of(source))),
             Some(delimiter) => PartContent::Table(Box::new(TableRows::open(source, delimiter, &self.shown)?)),
         };
         Ok(PartReader { part: self, rows, torn: None })
+    }
+
+    /// Makes sure that all reads were of one version of the file.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        self.file.check_unchanged()
     }
 
     /// Reads a row from the bytes that [`PartReader::next`] gave.

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::folded::Folded;
 use super::row::ReadRow;
 use crate::batch::line::LineError;
 use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, ParquetFile, Source};
+use crate::input::{Format, ParquetFile, RereadFile, Source};
 use crate::money::charge;
-use crate::objects::shown_path;
+use crate::objects::{expand, shown_path};
 use crate::outcome::Outcome;
 use crate::price::{PriceBook, PriceTable};
 use crate::summary::Totals;
@@ -40,8 +40,8 @@ pub fn of_files(files: &[String], prices: PriceTable, batch: bool) -> Result<Rea
         repeated: Places::default(),
         warnings: Vec::new(),
     };
-    for file in files {
-        reader.file(file)?;
+    for file in expand(&files.iter().map(PathBuf::from).collect::<Vec<_>>())? {
+        reader.file(&file)?;
     }
     Ok(reader.done())
 }
@@ -59,19 +59,17 @@ struct FilesReader {
 }
 
 impl FilesReader {
-    fn file(&mut self, file: &str) -> Result<()> {
-        let path = Path::new(if file == "-" { "/dev/stdin" } else { file });
-        let shown = if file == "-" { "standard input".to_owned() } else { shown_path(path) };
-        let shown = &*shown;
-        if Format::of_path(path) == Some(Format::Parquet) {
-            return self.columns(ParquetFile::open(path, shown)?, shown);
+    fn file(&mut self, file: &Path) -> Result<()> {
+        let stdin = file.as_os_str() == "-";
+        let shown = if stdin { "standard input".to_owned() } else { shown_path(file) };
+        let found = RereadFile::find(if stdin { Path::new("/dev/stdin") } else { file }, &shown)?;
+        match found.format() {
+            Some(Format::Parquet) => self.columns(found.parquet()?, &shown)?,
+            Some(Format::Csv) => self.table(found.source()?, b',', &shown)?,
+            Some(Format::Tsv) => self.table(found.source()?, b'\t', &shown)?,
+            _ => self.lines(found.source()?, &shown)?,
         }
-        let source = Source::open(path, shown)?;
-        match Format::of_path(path) {
-            Some(Format::Csv) => self.table(source, b',', shown),
-            Some(Format::Tsv) => self.table(source, b'\t', shown),
-            _ => self.lines(source, shown),
-        }
+        found.check_unchanged()
     }
 
     fn done(mut self) -> ReadFiles {

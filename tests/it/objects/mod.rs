@@ -4,4 +4,5 @@ mod answers;
 mod credentials;
 mod input;
 mod listing;
+mod merge;
 mod output;

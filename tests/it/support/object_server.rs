@@ -35,6 +35,8 @@ pub struct StoreState {
     pub headers_at: HashMap<String, String>,
     /// The object at this path is replaced by these bytes after so many reads of it.
     pub swap: Option<(String, Vec<u8>, u32)>,
+    /// The object at this path is replaced by these bytes behind so many reads of it.
+    pub replace: Option<(String, Vec<u8>, u32)>,
     /// Completing an upload gets no answer: the connection closes.
     pub never_completes: bool,
 }
@@ -102,6 +104,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<StoreState>) -> Option<()> {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             state.heads.push(asked.head.clone());
             let (status, headers, body) = answer(&mut state, &asked)?;
+            replace(&mut state, &asked);
             let cut = asked.method == "GET" && state.cuts > 0 && body.len() > 1;
             state.cuts -= u32::from(cut);
             let at = state.headers_at.get(&asked.path).map_or("", String::as_str);
@@ -194,6 +197,19 @@ fn answer(state: &mut StoreState, asked: &Asked) -> Option<Reply> {
             (204, String::new(), Vec::new())
         }
     })
+}
+
+fn replace(state: &mut StoreState, asked: &Asked) {
+    let Some((path, bytes, left)) =
+        state.replace.as_mut().filter(|(path, ..)| *path == asked.path && asked.method == "GET")
+    else {
+        return;
+    };
+    *left -= 1;
+    if *left == 0 {
+        state.objects.insert(path.clone(), bytes.clone());
+        state.replace = None;
+    }
 }
 
 fn tag(bytes: &[u8]) -> String {
