@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -14,16 +14,20 @@ use super::failure::{Direction, ObjectFailure};
 use super::pinned::ObjectVersion;
 use super::url::{ObjectPlace, ObjectUrl, StoreKind};
 use super::{aws, azure, background, gcp};
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 
 /// The largest object that is read whole by [`ObjectBucket::get`].
 const LARGEST_WHOLE: u64 = 1 << 30;
+
+/// Objects that one pattern may stand for. More are no input of one command.
+const MOST_MATCHES: usize = 1_000_000;
 
 /// A bucket, with the credentials of the environment.
 #[derive(Clone)]
 pub struct ObjectBucket {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) parts: Arc<dyn MultipartStore>,
+    pub(super) pages: Arc<dyn PaginatedListStore>,
     kind: StoreKind,
     name: String,
 }
@@ -55,14 +59,22 @@ impl ObjectBucket {
         if let Some(found) = open.get(&(*store, bucket.clone())) {
             return Ok(Arc::clone(found));
         }
-        let (objects, parts) = match store {
-            StoreKind::S3 => both(aws::bucket(bucket, url, direction)?),
-            StoreKind::Gcs => both(gcp::bucket(bucket, url, direction)?),
-            StoreKind::Azure => both(azure::container(bucket, url, direction)?),
-        };
-        let made = Arc::new(Self { store: objects, parts, kind: *store, name: bucket.clone() });
+        let made = Arc::new(match store {
+            StoreKind::S3 => Self::of(aws::bucket(bucket, url, direction)?, *store, bucket),
+            StoreKind::Gcs => Self::of(gcp::bucket(bucket, url, direction)?, *store, bucket),
+            StoreKind::Azure => Self::of(azure::container(bucket, url, direction)?, *store, bucket),
+        });
         open.insert((*store, bucket.clone()), Arc::clone(&made));
         Ok(made)
+    }
+
+    pub(super) fn of<S>(client: S, kind: StoreKind, name: &str) -> Self
+    where
+        S: ObjectStore + MultipartStore + PaginatedListStore,
+    {
+        let client = Arc::new(client);
+        let (parts, pages) = (Arc::clone(&client) as Arc<dyn MultipartStore>, Arc::clone(&client));
+        Self { store: client, parts, pages, kind, name: name.to_owned() }
     }
 
     pub(super) const fn kind(&self) -> StoreKind {
@@ -106,17 +118,47 @@ impl ObjectBucket {
     /// # Errors
     /// 66 if the bucket is missing or may not be listed, 75 if the server cannot be reached.
     pub fn list(&self, prefix: &str) -> Result<Vec<ListedObject>> {
-        // A store lists below whole parts of a key.
-        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let at = self.key(folder, Direction::Read)?;
-        let store = Arc::clone(&self.store);
-        let all = async move {
-            let objects = store.list((!at.as_ref().is_empty()).then_some(&at));
-            objects.map_ok(|meta| ListedObject { key: meta.location.to_string(), size: meta.size }).try_collect().await
-        };
-        let all: Result<Vec<ListedObject>, object_store::Error> = background::start(all)?.wait()?;
-        let mut all = all.map_err(|error| self.failed(&error, prefix, Direction::Read))?;
-        all.retain(|object| object.key.starts_with(prefix));
+        self.list_where(prefix, false, |_| true)
+    }
+
+    /// The objects whose keys begin with `prefix` and fit. Pages of the listing are read one by one, and what does not fit takes
+    /// no memory. `flat`: no slash follows the prefix.
+    ///
+    /// # Errors
+    /// As [`Self::list`]; 66 for more than [`MOST_MATCHES`].
+    pub(super) fn list_where(
+        &self,
+        prefix: &str,
+        flat: bool,
+        fits: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Vec<ListedObject>> {
+        let (pages, from) = (Arc::clone(&self.pages), prefix.to_owned());
+        let all = background::start(async move {
+            let mut all = Vec::new();
+            let mut options = PaginatedListOptions { delimiter: flat.then(|| "/".into()), ..Default::default() };
+            loop {
+                let start = Some(&*from).filter(|from| !from.is_empty());
+                let page = pages.list_paginated(start, std::mem::take(&mut options)).await?;
+                let found = page.result.objects.into_iter();
+                let found = found.map(|meta| ListedObject { key: meta.location.to_string(), size: meta.size });
+                all.extend(found.filter(|object| object.key.starts_with(&*from) && fits(&object.key)));
+                let Some(next) = page.page_token.filter(|_| all.len() <= MOST_MATCHES) else { return Ok(all) };
+                options = PaginatedListOptions {
+                    delimiter: flat.then(|| "/".into()),
+                    page_token: Some(next),
+                    ..Default::default()
+                };
+            }
+        })?;
+        let mut all: Vec<ListedObject> =
+            all.wait()?.map_err(|error: object_store::Error| self.failed(&error, prefix, Direction::Read))?;
+        if all.len() > MOST_MATCHES {
+            return Err(Error::new(
+                Exit::NoInput,
+                format!("{}: more than a million objects match", self.url(prefix).shown()),
+            )
+            .hint("name fewer objects: a longer prefix, or a pattern of fewer"));
+        }
         all.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(all)
     }
@@ -180,11 +222,6 @@ impl std::fmt::Debug for ObjectBucket {
 pub(super) fn not_writable(url: &ObjectUrl) -> Error {
     Error::usage(format!("{}: llbatch does not write there", url.shown()))
         .hint("name an object in s3://, gs:// or az://, or a file")
-}
-
-fn both<S: ObjectStore + MultipartStore>(store: S) -> (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) {
-    let store = Arc::new(store);
-    (Arc::clone(&store) as Arc<dyn ObjectStore>, store)
 }
 
 fn version_of(meta: &ObjectMeta) -> ObjectVersion {

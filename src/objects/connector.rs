@@ -1,6 +1,7 @@
 //! The connections to stores: no redirects, no decompression, and plain http to this machine only.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object_store::client::{
@@ -14,6 +15,8 @@ use crate::api::{is_on_this_machine, store_connections};
 
 /// Time in which the next bytes must come.
 const STALL: Duration = Duration::from_mins(1);
+/// Bytes of an upload in a second, at least: as slow as an uplink of half a megabit that carries several parts at once.
+const SLOWEST_UPLOAD: u64 = 16 << 10;
 /// The metadata services of clouds, which give credentials to their machines and speak plain http on links of those
 /// machines alone.
 const METADATA: [&str; 6] = [
@@ -79,20 +82,28 @@ pub(super) fn refuse_metadata(endpoint: Option<String>, shown: &str) -> crate::e
 /// # Errors
 /// A sentence if TLS cannot be set up, or the URL is plain http to another machine.
 pub(super) fn client_for(url: &str) -> Result<reqwest::Client, String> {
-    static CLIENTS: [OnceLock<reqwest::Client>; 4] = [const { OnceLock::new() }; 4];
+    client(url, true)
+}
+
+/// `stalls`: an answer that does not begin or go on within [`STALL`] is an error. That time runs from the start of a request and
+/// goes on while its body is sent, so that a large one needs another limit.
+fn client(url: &str, stalls: bool) -> Result<reqwest::Client, String> {
+    static CLIENTS: [[OnceLock<reqwest::Client>; 4]; 2] = [const { [const { OnceLock::new() }; 4] }; 2];
     let to = Url::parse(url).map_err(|error| error.to_string())?;
     let peer = Peer::at(&to).ok_or_else(|| InClear.to_string())?;
-    let kept = &CLIENTS[peer as usize];
+    let kept = &CLIENTS[usize::from(stalls)][peer as usize];
     if let Some(client) = kept.get() {
         return Ok(client.clone());
     }
-    let client = settings(peer, &to).build().map_err(|error| error.to_string())?;
+    let settings = settings(peer, &to);
+    let settings = if stalls { settings.read_timeout(STALL) } else { settings };
+    let client = settings.build().map_err(|error| error.to_string())?;
     Ok(kept.get_or_init(|| client).clone())
 }
 
 fn settings(peer: Peer, to: &Url) -> reqwest::ClientBuilder {
     let user_agent = concat!("llbatch/", env!("CARGO_PKG_VERSION"));
-    let settings = store_connections(user_agent, to).read_timeout(STALL);
+    let settings = store_connections(user_agent, to);
     if peer == Peer::Metadata { settings.no_proxy() } else { settings }
 }
 
@@ -128,23 +139,62 @@ impl HttpService for StoreConnections {
         let Some(peer) = Url::parse(&uri).ok().and_then(|uri| Peer::at(&uri)) else {
             return Err(HttpError::new(HttpErrorKind::Unknown, InClear));
         };
-        let client =
-            client_for(&uri).map_err(|why| HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(why)))?;
+        // The body of a POST is a list of parts, and its answer may come slowly, byte by byte.
+        let size = if request.method() == "PUT" { request.body().content_length() as u64 } else { 0 };
+        let client = client(&uri, size == 0)
+            .map_err(|why| HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(why)))?;
         let answer = HttpService::call(&client, request);
-        if peer != Peer::Metadata {
+        if peer == Peer::Metadata {
+            return of_metadata(answer).await;
+        }
+        if size == 0 {
             return answer.await;
         }
-        match tokio::time::timeout(METADATA_PATIENCE, answer).await {
-            Ok(answer) => answer,
-            // Not a time-out by its kind: a retry would only take longer.
-            Err(late) => Err(HttpError::new(HttpErrorKind::Unknown, late)),
-        }
+        let whole = async {
+            let (head, body) = answer.await?.into_parts();
+            Ok(HttpResponse::from_parts(head, body.bytes().await?.into()))
+        };
+        let late = |late| Err(HttpError::new(HttpErrorKind::Timeout, late));
+        tokio::time::timeout(upload_patience(size), whole).await.unwrap_or_else(late)
     }
+}
+
+/// Time in which an upload of `size` bytes must end.
+const fn upload_patience(size: u64) -> Duration {
+    Duration::from_secs(STALL.as_secs() + size / SLOWEST_UPLOAD)
+}
+
+/// True once a metadata service has given something.
+static HAS_METADATA: AtomicBool = AtomicBool::new(false);
+
+/// The error of a metadata service that does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the metadata service does not answer")]
+pub(super) struct NoMetadata {
+    /// It has answered before.
+    pub did: bool,
+}
+
+/// Waits for the answer of a metadata service.
+async fn of_metadata(answer: impl Future<Output = Result<HttpResponse, HttpError>>) -> Result<HttpResponse, HttpError> {
+    if let Ok(Ok(answer)) = tokio::time::timeout(METADATA_PATIENCE, answer).await {
+        HAS_METADATA.fetch_or(answer.status().is_success(), Ordering::Relaxed);
+        return Ok(answer);
+    }
+    // Not a time-out by its kind: a retry would only take longer.
+    let did = HAS_METADATA.load(Ordering::Relaxed);
+    Err(HttpError::new(HttpErrorKind::Unknown, NoMetadata { did }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_uplink_has_time_for_a_part_and_a_small_body_has_not_much() {
+        assert_eq!(upload_patience(8 << 20), Duration::from_secs(60 + 512));
+        assert_eq!(upload_patience(100), STALL);
+    }
 
     #[test]
     fn each_kind_of_peer_has_its_own_connections() {

@@ -2,8 +2,9 @@
 //! library is repeated, since it may hold a secret; a status and a code of S3's form are.
 
 use object_store::client::{HttpError, HttpErrorKind};
+use url::Url;
 
-use super::connector::InClear;
+use super::connector::{InClear, NoMetadata, is_metadata};
 use super::url::{ObjectPlace, ObjectUrl, StoreKind};
 use crate::error::{Error, Exit};
 
@@ -175,17 +176,43 @@ impl From<&object_store::Error> for ObjectFailure {
             Store::PermissionDenied { .. } => told(403),
             Store::Unauthenticated { .. } => told(401),
             Store::Precondition { .. } | Store::NotModified { .. } => told(412),
-            Store::InvalidPath { .. } => Self::new(FailureKind::Unfit, "the key has a part that no request can name"),
-            // The metadata services of clouds, where this machine is in none.
-            _ if ["169.254.", "fd00:ec2", "metadata.google", "redential"].iter().any(|part| text.contains(part)) => {
-                Self::new(FailureKind::NoCredentials, "")
-            }
-            _ => of_http(error).or_else(|| status.map(told)).unwrap_or_else(|| {
-                let region = text.contains("redirect without LOCATION");
-                Self::new(if region { FailureKind::OtherRegion } else { FailureKind::Unfit }, "")
-            }),
+            Store::InvalidPath { source } => Self::new(FailureKind::Unfit, unnamable(source)),
+            _ => of_http(error)
+                .or_else(|| refused_credentials(&text, status))
+                .or_else(|| status.map(told))
+                .unwrap_or_else(|| {
+                    let region = text.contains("redirect without LOCATION");
+                    Self::new(if region { FailureKind::OtherRegion } else { FailureKind::Unfit }, "")
+                }),
         }
     }
+}
+
+/// The words for a key that no request can name.
+fn unnamable(error: &object_store::path::Error) -> String {
+    use object_store::path::Error as Bad;
+    match error {
+        Bad::EmptySegment { path } => format!("the key {path:?} has an empty part between slashes"),
+        Bad::BadSegment { path, .. } => format!("the key {path:?} has a part that no request can name"),
+        _ => "a key has a part that no request can name".to_owned(),
+    }
+}
+
+/// The failure to get credentials, which the words of the library tell, and the address that it asked.
+fn refused_credentials(text: &str, status: Option<u16>) -> Option<ObjectFailure> {
+    // Behind these words comes the text of a server.
+    let ours = text.split("Server returned").next().unwrap_or_default();
+    // An address may hold any words, in the key of an object.
+    let (addresses, words): (Vec<&str>, Vec<&str>) = ours.split_whitespace().partition(|word| word.contains("://"));
+    let asked = addresses.iter().find_map(|address| Some(Url::parse(address).ok()?.host_str()?.to_owned()));
+    let words = words.join(" ");
+    let about = asked.is_some_and(|host| is_metadata(&host))
+        || ["redential", "token request", "token file", "service account", "Access Key"]
+            .iter()
+            .any(|part| words.contains(part));
+    // A service that is busy may give them later.
+    let lasts = status.is_none_or(|status| (400..500).contains(&status) && !matches!(status, 408 | 429));
+    (about && lasts).then(|| ObjectFailure::new(FailureKind::NoCredentials, ""))
 }
 
 /// The failure of an exchange that gave no status.
@@ -194,6 +221,14 @@ fn of_http(error: &(dyn std::error::Error + 'static)) -> Option<ObjectFailure> {
     while let Some(cause) = next {
         if cause.is::<InClear>() {
             return Some(ObjectFailure::new(FailureKind::InClear, ""));
+        }
+        if let Some(NoMetadata { did }) = cause.downcast_ref::<NoMetadata>() {
+            let (kind, told) = match did {
+                true => (FailureKind::Unreachable, "no credentials from this machine's metadata service"),
+                // This machine is in no cloud.
+                false => (FailureKind::NoCredentials, ""),
+            };
+            return Some(ObjectFailure::new(kind, told));
         }
         if let Some(http) = cause.downcast_ref::<HttpError>()
             && http.kind() != HttpErrorKind::Unknown
@@ -250,5 +285,39 @@ mod tests {
         let document = "x status code: 404: <Error><Code>NoSuchBucket</Code><Message>canary</Message></Error>";
         let failure = ObjectFailure::of_status(status_in(document).unwrap(), code_in(document));
         assert_eq!(failure, ObjectFailure::new(FailureKind::NoBucket, "HTTP 404 NoSuchBucket"));
+    }
+
+    #[test]
+    fn words_of_a_key_decide_nothing() {
+        let kind = |text: &str| {
+            let error = object_store::Error::Generic { store: "S3", source: text.to_owned().into() };
+            ObjectFailure::from(&error).kind
+        };
+        let get = |url: &str, rest: &str| kind(&format!("Error performing GET {url} in 2ms - {rest}"));
+        let key = "https://b.s3.amazonaws.com/credentials-eval/169.254.1.1/token-file/x";
+        let role = "http://169.254.169.254/latest/meta-data/iam/security-credentials/";
+        for (found, expected) in [
+            (get(key, "Server returned non-2xx status code: 503: SlowDown"), FailureKind::Unreachable),
+            (get(key, "Server returned non-2xx status code: 400: <Key>credentials</Key>"), FailureKind::Unfit),
+            (get(key, "Received redirect without LOCATION, this"), FailureKind::OtherRegion),
+            (get(role, "Server returned non-2xx status code: 404: "), FailureKind::NoCredentials),
+            (get(role, "Server returned non-2xx status code: 503: "), FailureKind::Unreachable),
+            (
+                kind(
+                    "Error performing token request: Error performing POST https://oauth2.googleapis.com/token in 1s - \
+                      Server returned non-2xx status code: 400: invalid_grant",
+                ),
+                FailureKind::NoCredentials,
+            ),
+            (kind("Failed to read token file '/x': none"), FailureKind::NoCredentials),
+        ] {
+            assert_eq!(found, expected);
+        }
+        let silent = |did| object_store::Error::Generic {
+            store: "S3",
+            source: HttpError::new(HttpErrorKind::Unknown, NoMetadata { did }).into(),
+        };
+        assert_eq!(ObjectFailure::from(&silent(false)).kind, FailureKind::NoCredentials);
+        assert_eq!(ObjectFailure::from(&silent(true)).kind, FailureKind::Unreachable);
     }
 }

@@ -75,23 +75,27 @@ fn objects_of(url: &ObjectUrl) -> Result<Vec<ObjectUrl>> {
     if is_object(url)? {
         return Ok(vec![url.clone()]);
     }
-    let (pattern, keys) = match &url.place {
+    let keys = match &url.place {
         ObjectPlace::Bucket { key, .. } => {
-            let listed = ObjectBucket::open(url, Direction::Read)?.list(glob::fixed_prefix(key))?;
+            let (from, wanted) = (glob::fixed_prefix(key), key.clone());
+            // One part of the key is open: what lies in folders below need not be listed.
+            let flat = glob::is_glob(key) && !key[from.len()..].contains('/') && !key.contains("**");
+            let fits = move |key: &str| is_within(&wanted, key);
+            let listed = ObjectBucket::open(url, Direction::Read)?.list_where(from, flat, fits)?;
             // A store's own mark of a folder is an empty object.
-            (key, listed.into_iter().filter(|o| o.size > 0).map(|object| object.key).collect::<Vec<_>>())
+            listed.into_iter().filter(|o| o.size > 0).map(|object| object.key).collect()
         }
         ObjectPlace::Hub { repository, revision, path } => {
-            let paths = hub::list(repository, revision.as_deref(), glob::fixed_prefix(path), url)?;
+            let mut paths = hub::list(repository, revision.as_deref(), glob::fixed_prefix(path), url)?;
             if paths.contains(path) {
                 return Ok(vec![url.clone()]);
             }
-            (path, paths)
+            paths.retain(|found| is_within(path, found));
+            paths
         }
         ObjectPlace::Web(_) => return Ok(vec![url.clone()]),
     };
-    let wanted = |key: &&String| is_within(pattern, key);
-    let found: Vec<ObjectUrl> = keys.iter().filter(wanted).map(|key| url.with_key(key)).collect();
+    let found: Vec<ObjectUrl> = keys.iter().map(|key| url.with_key(key)).collect();
     if found.is_empty() {
         return Err(Error::new(Exit::NoInput, format!("{}: there is no such object", url.shown()))
             .hint("`*` matches within one part of a key, `**` over parts, and a final / all objects below"));

@@ -108,7 +108,14 @@ impl ObjectUpload {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        let note = self.note(key, &id)?;
+        let note = match self.note(key, &id) {
+            Ok(note) => note,
+            Err(error) => {
+                // Without a note, no later command would abort it.
+                drop(background::start(async move { parts.abort_multipart(&at, &id).await })?.wait()?);
+                return Err(error);
+            }
+        };
         let sent = {
             let (parts, at, id) = (Arc::clone(&parts), at.clone(), id.clone());
             background::start(async move {
@@ -227,4 +234,58 @@ async fn all_parts(
         store.put_part(at, id, number, Bytes::from(bytes).into()).await
     };
     futures_util::stream::iter(0..size.div_ceil(part)).map(send).buffered(AT_ONCE).try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use object_store::aws::AmazonS3Builder;
+    use object_store::{PutPayload, PutResult};
+
+    use super::*;
+
+    /// A store that begins and aborts uploads, and keeps the names of those that were aborted.
+    #[derive(Default)]
+    struct Watched(Mutex<Vec<MultipartId>>);
+
+    #[async_trait::async_trait]
+    impl MultipartStore for Watched {
+        async fn create_multipart(&self, _: &Key) -> object_store::Result<MultipartId> {
+            Ok("u1".to_owned())
+        }
+
+        async fn put_part(&self, _: &Key, _: &MultipartId, _: usize, _: PutPayload) -> object_store::Result<PartId> {
+            Err(object_store::Error::NotImplemented { operation: String::new(), implementer: String::new() })
+        }
+
+        async fn complete_multipart(
+            &self,
+            _: &Key,
+            _: &MultipartId,
+            _: Vec<PartId>,
+        ) -> object_store::Result<PutResult> {
+            Err(object_store::Error::NotImplemented { operation: String::new(), implementer: String::new() })
+        }
+
+        async fn abort_multipart(&self, _: &Key, id: &MultipartId) -> object_store::Result<()> {
+            self.0.lock().unwrap().push(id.clone());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn upload_that_cannot_be_noted_is_aborted() {
+        let store = AmazonS3Builder::new().with_bucket_name("bucket").with_region("x").build().unwrap();
+        let watched = Arc::new(Watched::default());
+        let parts = Arc::clone(&watched) as Arc<dyn MultipartStore>;
+        let mut bucket = ObjectBucket::of(store, StoreKind::S3, "bucket");
+        bucket.parts = parts;
+        let bucket = Arc::new(bucket);
+        let upload = ObjectUpload { bucket, key: "k".to_owned(), notes: PathBuf::from("/dev/null/notes") };
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(PART + 1).unwrap();
+        assert!(upload.send(&file, "").unwrap_err().to_string().contains("an upload cannot be noted"));
+        assert_eq!(*watched.0.lock().unwrap(), ["u1"]);
+    }
 }

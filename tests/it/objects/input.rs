@@ -125,7 +125,8 @@ fn server_that_gives_the_whole_only_is_read_once() {
 fn each_refusal_has_its_exit_code_and_names_the_place() {
     let (home, server, store) = (Home::new(), Server::quick(&[]), ObjectServer::start());
     let web = format!("{}/web/none.jsonl", store.url);
-    for url in ["s3://bucket/none.jsonl", &web, "hf://datasets/own/set/none.jsonl"] {
+    let worded = "s3://bucket/credentials-eval/169.254.169.254/in.jsonl";
+    for url in ["s3://bucket/none.jsonl", worded, &web, "hf://datasets/own/set/none.jsonl"] {
         for (status, exit, words) in
             [(None, 66, "no such object"), (Some(403), 66, "refuses"), (Some(503), 75, "cannot be reached")]
         {

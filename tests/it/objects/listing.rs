@@ -57,6 +57,23 @@ fn key_that_a_request_would_change_is_refused_and_no_object_is_written_over() {
     assert_eq!(store.text("/bucket/in.jsonl").unwrap(), prompts(1..=1));
 }
 
+#[test]
+fn pattern_of_one_folder_lists_that_folder_alone() {
+    let (home, server, store) = (Home::new(), Server::quick(&[]), ObjectServer::start());
+    store.put("/bucket/in/a-1.jsonl", prompts(1..=1));
+    store.put("/bucket/in/a-1/b.jsonl", prompts(8..=8));
+    answered(&run(&home, &server, &store, &["s3://bucket/in/a-*.jsonl"]).code(0).stdout, 1..=1);
+    let lists = |store: &ObjectServer| {
+        let state = store.state();
+        state.heads.iter().filter(|head| head.contains("list-type")).cloned().collect::<String>()
+    };
+    assert!(lists(&store).contains("delimiter=") && lists(&store).contains("prefix=in%2Fa-"), "{}", lists(&store));
+    // Such an object cannot be read, so it is named.
+    store.put("/bucket/in/x//y.jsonl", prompts(9..=9));
+    let out = run(&home, &server, &store, &["s3://bucket/in/**/*.jsonl"]).code(66);
+    drop(out.says(&["the key \"in/x//y.jsonl\" has an empty part"]));
+}
+
 /// A page of a dataset's listing.
 fn page(paths: &[&str]) -> String {
     let entry = |path: &&str| format!(r#"{{"type":"file","path":"{path}","size":9}}"#);

@@ -254,6 +254,9 @@ fn list(state: &StoreState, asked: &Asked) -> Reply {
     let prefix = asked.parameter("prefix").unwrap_or_default();
     let entry = |(path, bytes): (&String, &Vec<u8>)| {
         let key = path.strip_prefix(&root).filter(|key| key.starts_with(&prefix))?;
+        if asked.parameter("delimiter").is_some() && key[prefix.len()..].contains('/') {
+            return None;
+        }
         Some(format!(
             "<Contents><Key>{key}</Key><Size>{}</Size><LastModified>2026-11-30T10:00:00.000Z</LastModified>\
              <ETag>{}</ETag></Contents>",
