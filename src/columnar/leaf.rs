@@ -51,7 +51,7 @@ impl Leaf {
     pub fn open(source: &Arc<dyn RangedRead>, group: &RowGroupMetaData, at: usize, batch: usize) -> Result<Self> {
         let column = group.column(at);
         let (start, length) = column.byte_range();
-        let window = Arc::new(ForwardWindow::new(source, start.saturating_add(length)));
+        let window = Arc::new(ForwardWindow::new(source, start.saturating_add(length), group.num_columns()));
         let rows = usize::try_from(group.num_rows()).unwrap_or(0);
         let pages: Box<dyn PageReader> = Box::new(SerializedPageReader::new(window, column, rows, None)?);
         let about = column.column_descr_ptr();
@@ -72,9 +72,16 @@ impl Leaf {
 
     /// Makes sure that the next row is at hand.
     pub fn begin_row(&mut self) -> Result<()> {
-        if self.place < self.places {
-            return Ok(());
-        }
+        if self.place < self.places || self.fill()? > 0 { Ok(()) } else { Err(short()) }
+    }
+
+    /// Tests whether there is nothing behind the rows that were read.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.place >= self.places && self.fill()? == 0)
+    }
+
+    /// Reads the next rows, in place of those before. Returns the number of their places.
+    fn fill(&mut self) -> Result<usize> {
         self.def.clear();
         self.rep.clear();
         (self.place, self.value) = (0, 0);
@@ -90,7 +97,7 @@ impl Leaf {
             Values::Fixed(reader, values) => read(reader, values, self.batch, def, rep)?,
         };
         self.places = places;
-        if places == 0 { Err(short()) } else { Ok(()) }
+        Ok(places)
     }
 
     /// The definition level of the next place.

@@ -75,11 +75,21 @@ impl RangedRead for LocalFile {
     }
 }
 
+/// Bytes that the columns of a row group hold at a time, about. Each has one step.
+const ALL_STEPS: usize = 64 << 20;
+/// The smallest step of a column among many.
+const SMALLEST_STEP: usize = 64 << 10;
+/// Bytes of the beginning of a page that hold its sizes.
+const PAGE_SIZES: usize = 18;
+/// The largest page that is unpacked. Writers make pages of about 1 MiB.
+const LARGEST_PAGE: u64 = 512 << 20;
+
 /// A part of a source that is mostly read forward, such as a column of a row group. It keeps the last bytes that it read.
 pub(super) struct ForwardWindow {
     source: Arc<dyn RangedRead>,
     /// The offset behind the part. Reads beyond it fetch no more than they need.
     end: u64,
+    step: usize,
     held: Mutex<Held>,
 }
 
@@ -98,8 +108,10 @@ impl Held {
 }
 
 impl ForwardWindow {
-    pub(super) fn new(source: &Arc<dyn RangedRead>, end: u64) -> Self {
-        Self { source: Arc::clone(source), end: end.min(source.size()), held: Mutex::default() }
+    /// `parts`: so many are read at the same time.
+    pub(super) fn new(source: &Arc<dyn RangedRead>, end: u64, parts: usize) -> Self {
+        let step = (ALL_STEPS / parts.max(1)).max(SMALLEST_STEP).min(source.step());
+        Self { source: Arc::clone(source), end: end.min(source.size()), step, held: Mutex::default() }
     }
 
     /// At least `length` bytes from `offset` on, and as many more as are at hand.
@@ -112,7 +124,7 @@ impl ForwardWindow {
         if beyond {
             return Err(ParquetError::EOF(format!("{length} bytes at offset {offset} lie behind the end of the file")));
         }
-        let ahead = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX).min(self.source.step());
+        let ahead = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX).min(self.step);
         // The bytes before are let go first, so that only one step is held.
         *held = Held::default();
         let bytes = self.source.read_at(offset, length.max(ahead)).map_err(|e| ParquetError::External(Box::new(e)))?;
@@ -131,8 +143,13 @@ impl ChunkReader for ForwardWindow {
     type T = WindowRead;
 
     fn get_read(&self, start: u64) -> Result<WindowRead, ParquetError> {
-        let bytes = self.at_least(start, 0)?;
-        let bytes = if bytes.is_empty() && start < self.end { self.at_least(start, 1)? } else { bytes };
+        // The decoder reads on here where a page begins.
+        let sizes = usize::try_from(self.end.saturating_sub(start)).unwrap_or(PAGE_SIZES).min(PAGE_SIZES);
+        let bytes = self.at_least(start, sizes)?;
+        if let Some(size) = unpacked_size(&bytes).filter(|size| *size > LARGEST_PAGE) {
+            let most = LARGEST_PAGE >> 20;
+            return Err(ParquetError::General(format!("a page claims {size} bytes; llbatch reads up to {most} MiB")));
+        }
         let next = start + bytes.len() as u64;
         Ok(WindowRead { source: Arc::clone(&self.source), bytes, next, end: self.end })
     }
@@ -140,6 +157,31 @@ impl ChunkReader for ForwardWindow {
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         Ok(self.at_least(start, length)?.slice(..length))
     }
+}
+
+/// The size that a page claims to have when it is unpacked: the second of three whole numbers at its beginning, which are
+/// spelled as in Thrift's compact protocol. `None`: this is no such beginning.
+fn unpacked_size(page: &[u8]) -> Option<u64> {
+    let mut rest = page.iter();
+    let mut number = || {
+        // The next field, of 32 bits.
+        rest.next().filter(|byte| **byte == 0x15)?;
+        let (mut value, mut shift) = (0_u64, 0);
+        loop {
+            let byte = *rest.next()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+            if shift > 28 {
+                return None;
+            }
+        }
+    };
+    let (_, size) = (number()?, number()?);
+    // The sign is the lowest bit.
+    (size & 1 == 0).then_some(size >> 1)
 }
 
 /// Reads on from an offset.
@@ -200,7 +242,7 @@ mod tests {
         let bytes: Bytes = (0..=255_u8).cycle().take(1000).collect();
         let counted = Arc::new(Counted { bytes: bytes.clone(), reads: Mutex::default() });
         let source: Arc<dyn RangedRead> = Arc::clone(&counted) as Arc<dyn RangedRead>;
-        let window = ForwardWindow::new(&source, 500);
+        let window = ForwardWindow::new(&source, 500, 1);
         for (start, length) in [(10_u64, 20_usize), (30, 80), (110, 250), (360, 139)] {
             let at = usize::try_from(start).unwrap();
             assert_eq!(window.get_bytes(start, length).unwrap(), bytes.slice(at..at + length));
@@ -209,7 +251,31 @@ mod tests {
         let mut header = Vec::new();
         window.get_read(490).unwrap().read_to_end(&mut header).unwrap();
         assert_eq!(header, bytes.slice(490..500), "no further than the end of the part");
+        assert_eq!(ForwardWindow::new(&source, 500, 10_000).step, 100, "no more than the source wants");
         assert!(matches!(window.get_bytes(900, 200), Err(ParquetError::EOF(_))));
         assert!(matches!(window.get_bytes(u64::MAX, 2), Err(ParquetError::EOF(_))));
+    }
+
+    #[test]
+    fn a_page_that_claims_gigabytes_is_refused() {
+        let number = |mut value: u64| {
+            let mut bytes = vec![0x15];
+            while value >= 0x80 {
+                bytes.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            bytes.push(value as u8);
+            bytes
+        };
+        for (size, is_read) in
+            [(1_u64 << 20, true), (LARGEST_PAGE, true), (LARGEST_PAGE + 1, false), (i32::MAX as u64, false)]
+        {
+            let page = [number(0), number(size << 1), number(40), vec![0; 40]].concat();
+            assert_eq!(unpacked_size(&page), Some(size));
+            let source: Arc<dyn RangedRead> = Arc::new(Counted { bytes: page.into(), reads: Mutex::default() });
+            assert_eq!(ForwardWindow::new(&source, 40, 1).get_read(0).is_ok(), is_read, "{size}");
+        }
+        assert_eq!(unpacked_size(&[0x15]), None);
+        assert_eq!(unpacked_size(b"PAR1 and more of it"), None);
     }
 }

@@ -12,6 +12,7 @@ use super::column_type::FieldType;
 use super::fault::{damaged, decode, refused};
 use super::leaf::Leaf;
 use super::ranged::RangedRead;
+use super::scalar::NoJson;
 use super::schema::{ColumnNode, Levels, NodeKind, NodeMaker};
 use crate::error::Result;
 use crate::json;
@@ -97,6 +98,7 @@ impl ParquetRows {
     /// 65 for damage, or for a value that is no text; those of the source.
     pub fn next(&mut self, out: &mut Vec<u8>) -> Result<bool> {
         while self.left == 0 {
+            self.end_group().map_err(|error| self.damaged(error))?;
             if self.group == self.meta.num_row_groups() {
                 return Ok(false);
             }
@@ -138,6 +140,17 @@ impl ParquetRows {
         Ok(())
     }
 
+    /// Makes sure that no column has more rows than its group.
+    fn end_group(&mut self) -> Result<(), ParquetError> {
+        for leaf in &mut self.leaves {
+            if !leaf.has_ended()? {
+                return Err(contradiction());
+            }
+        }
+        self.leaves.clear();
+        Ok(())
+    }
+
     fn row(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
         for leaf in &mut self.leaves {
             leaf.begin_row()?;
@@ -153,6 +166,10 @@ impl ParquetRows {
                 Broken::Binary(_) => Broken::Binary(at),
                 damaged @ Broken::Damaged(_) => damaged,
             })?;
+        }
+        // Each column has come to its next row, or values would move from row to row.
+        if self.leaves.iter().any(|leaf| leaf.rep() != 0) {
+            return Err(contradiction().into());
         }
         out.extend_from_slice(b"}\n");
         Ok(())
@@ -250,15 +267,19 @@ fn write(node: &ColumnNode, leaves: &mut [Leaf], out: &mut Vec<u8>) -> Result<()
     if let NodeKind::Scalar(scalar) = &node.kind {
         match first.take()? {
             None => out.extend_from_slice(b"null"),
-            Some(value) => scalar.write(value, out).map_err(|_| Broken::Binary(0))?,
+            Some(value) => scalar.write(value, out).map_err(|why| match why {
+                NoJson::NotText => Broken::Binary(0),
+                NoJson::TooLong => ParquetError::General("a decimal is longer than any may be".to_owned()).into(),
+            })?,
         }
         return Ok(());
     }
     if first.def()? < node.at.def {
-        skip(node, leaves)?;
+        skip(node, node.at, leaves)?;
         out.extend_from_slice(b"null");
         return Ok(());
     }
+    agree(node, leaves, |leaf| Ok(leaf.def()? >= node.at.def))?;
     match &node.kind {
         NodeKind::Scalar(_) => {}
         NodeKind::Struct(fields) => {
@@ -307,11 +328,15 @@ fn elements(
     one: &mut WriteElement<'_>,
 ) -> Result<(), Broken> {
     if first(node, leaves)?.def()? < from.def {
-        return skip(node, leaves);
+        return skip(node, from, leaves);
     }
     loop {
+        agree(node, leaves, |leaf| Ok(leaf.def()? >= from.def))?;
         one(leaves, out)?;
-        if first(node, leaves)?.rep() < from.rep {
+        // All columns below are at the same next element, or behind the last one of the same list.
+        let next = first(node, leaves)?.rep();
+        agree(node, leaves, |leaf| Ok(leaf.rep() == next && next <= from.rep))?;
+        if next < from.rep {
             return Ok(());
         }
         out.push(b',');
@@ -330,12 +355,31 @@ fn write_key(key: &ColumnNode, leaves: &mut [Leaf], out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// Passes over the place of a node that is null, or of a list without elements.
-fn skip(node: &ColumnNode, leaves: &mut [Leaf]) -> Result<(), Broken> {
+/// Passes over the place of a node that is null, or of a list without elements: nothing is there from the levels `from` on.
+fn skip(node: &ColumnNode, from: Levels, leaves: &mut [Leaf]) -> Result<(), Broken> {
+    agree(node, leaves, |leaf| Ok(leaf.def()? < from.def))?;
     for leaf in leaves.get_mut(node.leaves()).ok_or_else(missing)? {
         leaf.take()?;
     }
     Ok(())
+}
+
+/// Makes sure that something holds of all columns below a node, which tell the same of it.
+fn agree(
+    node: &ColumnNode,
+    leaves: &[Leaf],
+    holds: impl Fn(&Leaf) -> Result<bool, ParquetError>,
+) -> Result<(), ParquetError> {
+    for leaf in leaves.get(node.leaves()).ok_or_else(missing)? {
+        if !holds(leaf)? {
+            return Err(contradiction());
+        }
+    }
+    Ok(())
+}
+
+fn contradiction() -> ParquetError {
+    ParquetError::General("its columns do not agree on the rows".to_owned())
 }
 
 fn first<'l>(node: &ColumnNode, leaves: &'l mut [Leaf]) -> Result<&'l mut Leaf, ParquetError> {

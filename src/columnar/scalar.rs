@@ -48,9 +48,19 @@ pub(super) enum LeafValue<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Bytes that are not UTF-8.
+/// Digits of a decimal, and digits behind its point, at most.
+pub(super) const MOST_DIGITS: i32 = 1_000;
+/// Bytes of a decimal with so many digits, and some to spare.
+const LONGEST_DECIMAL: usize = 512;
+
+/// The reason why a value has no JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotText;
+pub(super) enum NoJson {
+    /// Bytes that are not UTF-8.
+    NotText,
+    /// A decimal with more digits than any may have.
+    TooLong,
+}
 
 impl Scalar {
     /// The meaning of a primitive type.
@@ -107,12 +117,15 @@ impl Scalar {
     /// Appends a value as JSON.
     ///
     /// # Errors
-    /// Bytes that are no text.
-    pub fn write(self, value: LeafValue<'_>, out: &mut Vec<u8>) -> Result<(), NotText> {
+    /// Bytes that are no text, or too many of them for a decimal.
+    pub fn write(self, value: LeafValue<'_>, out: &mut Vec<u8>) -> Result<(), NoJson> {
         match (self, value) {
             (_, LeafValue::Bool(value)) => json::write(&value, out),
             (Self::Decimal(scale), LeafValue::I32(value)) => point(&value.to_string(), scale, out),
             (Self::Decimal(scale), LeafValue::I64(value)) => point(&value.to_string(), scale, out),
+            (Self::Decimal(_), LeafValue::Bytes(value)) if value.len() > LONGEST_DECIMAL => {
+                return Err(NoJson::TooLong);
+            }
             (Self::Decimal(scale), LeafValue::Bytes(value)) => point(&digits(value), scale, out),
             (Self::Unsigned, LeafValue::I32(value)) => json::write(&value.cast_unsigned(), out),
             (Self::Unsigned, LeafValue::I64(value)) => json::write(&value.cast_unsigned(), out),
@@ -141,7 +154,7 @@ impl Scalar {
             }
             (Self::Uuid, LeafValue::Bytes(bytes)) => json::write(&uuid(bytes), out),
             (Self::Interval, LeafValue::Bytes(bytes)) => json::write(&interval(bytes), out),
-            (_, LeafValue::Bytes(bytes)) => json::write(std::str::from_utf8(bytes).map_err(|_| NotText)?, out),
+            (_, LeafValue::Bytes(bytes)) => json::write(std::str::from_utf8(bytes).map_err(|_| NoJson::NotText)?, out),
         }
         Ok(())
     }
@@ -301,6 +314,9 @@ mod tests {
             assert_eq!(shown(Scalar::Decimal(scale), LeafValue::Bytes(bytes)), format!("\"{text}\""));
         }
         let big = [0x80_u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let long = vec![1; 1 << 20];
+        assert_eq!(Scalar::Decimal(3).write(LeafValue::Bytes(&long), &mut Vec::new()), Err(NoJson::TooLong));
+        assert_eq!(shown(Scalar::Decimal(1000), LeafValue::Bytes(&[1; 416])).len(), 1004);
         let text = "\"-170141183460469231731687303715884105.728\"";
         assert_eq!(shown(Scalar::Decimal(3), LeafValue::Bytes(&big)), text);
     }
@@ -334,7 +350,7 @@ mod tests {
         {
             assert_eq!(shown(Scalar::Half, LeafValue::Bytes(&bits.to_le_bytes())), text);
         }
-        assert_eq!(Scalar::Binary.write(LeafValue::Bytes(b"\xff"), &mut Vec::new()), Err(NotText));
+        assert_eq!(Scalar::Binary.write(LeafValue::Bytes(b"\xff"), &mut Vec::new()), Err(NoJson::NotText));
         assert_eq!(
             shown(Scalar::Interval, LeafValue::Bytes(&[1, 0, 0, 0, 2, 0, 0, 0, 220, 5, 0, 0])),
             "\"P1M2DT1.500S\""

@@ -6,7 +6,7 @@
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::schema::types::{Type, TypePtr};
 
-use super::scalar::Scalar;
+use super::scalar::{MOST_DIGITS, Scalar};
 use crate::json;
 
 /// Deepest nesting that is read. Data are not deeper, and the stack holds it.
@@ -107,6 +107,14 @@ impl NodeMaker {
         }
         if ty.is_primitive() {
             self.leaves += 1;
+            let (digits, scale) = (ty.get_precision(), ty.get_scale());
+            if matches!(Scalar::of(ty), Scalar::Decimal(_))
+                && (digits > MOST_DIGITS || !(0..=MOST_DIGITS).contains(&scale))
+            {
+                return Err(
+                    "it holds decimals of more than 1,000 digits, or whose point is elsewhere than in their digits",
+                );
+            }
             return Ok(ColumnNode { at, leaf, kind: NodeKind::Scalar(Scalar::of(ty)) });
         }
         let fields = ty.get_fields();

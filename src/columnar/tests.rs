@@ -267,3 +267,57 @@ proptest! {
         }
     }
 }
+
+/// A list of structs of two numbers, whose columns have these levels of definition and repetition.
+fn pairs(first: [&[i16]; 2], second: [&[i16]; 2]) -> Result<Vec<String>> {
+    let schema = "message m { optional group l (LIST) { repeated group list { optional group element {
+        optional int32 a; optional int32 b; } } } }";
+    let bytes = file(schema, 1, Compression::UNCOMPRESSED, &|group, _| {
+        for [def, rep] in [first, second] {
+            let count = i32::try_from(def.iter().filter(|def| **def == 4).count()).unwrap();
+            column::<Int32Type>(group, &(1..=count).collect::<Vec<_>>(), Some(def), Some(rep));
+        }
+    });
+    rows(&bytes)
+}
+
+#[test]
+fn columns_that_disagree_on_the_rows_are_damage() {
+    let good: [&[i16]; 2] = [&[4, 4, 4], &[0, 1, 0]];
+    let expected = [r#"{"l":[{"a":1,"b":1},{"a":2,"b":2}]}"#, r#"{"l":[{"a":3,"b":3}]}"#];
+    assert_eq!(pairs(good, good).unwrap(), expected);
+    let others: [[&[i16]; 2]; 6] = [
+        // As many values, in other rows.
+        [&[4, 4, 4], &[0, 0, 1]],
+        // An element less, or more.
+        [&[4, 4], &[0, 0]],
+        [&[4, 4, 4, 4], &[0, 1, 1, 0]],
+        // No list, no element, no struct.
+        [&[0, 4], &[0, 0]],
+        [&[1, 4], &[0, 0]],
+        [&[4, 2, 4], &[0, 1, 0]],
+    ];
+    for other in others {
+        for error in [pairs(good, other), pairs(other, good)] {
+            let error = error.unwrap_err();
+            assert!(error.exit == Exit::Data && error.message.contains("damaged near row"), "{other:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn decimal_of_endless_digits_is_refused() {
+    let decimal = |digits: u32| {
+        let schema = format!("message m {{ required binary d (DECIMAL({digits},{digits})); }}");
+        file(&schema, 1, Compression::ZSTD(parquet::basic::ZstdLevel::default()), &|group, _| {
+            column::<ByteArrayType>(group, &[ByteArray::from(vec![1; 1 << 20])], None, None);
+        })
+    };
+    let error = rows(&decimal(100_000)).unwrap_err();
+    assert!(
+        error.message.contains("the column `d` cannot be read: it holds decimals of more than 1,000 digits"),
+        "{error}"
+    );
+    let error = rows(&decimal(1_000)).unwrap_err();
+    assert!(error.exit == Exit::Data && error.message.contains("damaged near row 1"), "{error}");
+}
