@@ -26,7 +26,7 @@ pub struct MergeArgs {
     /// Input of the tasks, or `-` for standard input
     #[arg(value_name = "INPUT")]
     input: PathBuf,
-    /// Results of the tasks (.jsonl .csv .tsv .parquet, also .gz and .zst), in any order
+    /// Results of the tasks, files or URLs (.jsonl .csv .tsv .parquet, also .gz and .zst), in any order
     #[arg(value_name = "PART", required = true)]
     parts: Vec<PathBuf>,
     /// Another input of the tasks, behind INPUT; may be repeated

@@ -24,7 +24,7 @@ pub struct PrepareArgs {
     #[command(flatten)]
     pub(super) input: InputArgs,
 
-    /// Directory for MODEL-001.jsonl and so on, created if missing; or a .jsonl file, if the rows fit into one batch
+    /// Directory, or URL with a final /, for MODEL-001.jsonl and so on; or a .jsonl file or URL, if the rows fit into one batch
     #[arg(short, long, value_name = "DIR|FILE", required_unless_present = "preview", help_heading = "Results")]
     output: Option<PathBuf>,
 }

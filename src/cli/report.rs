@@ -28,7 +28,8 @@ Examples:
   llbatch report output.jsonl errors.jsonl --batch        both files of a batch, at the batch price
   zcat old/*.jsonl.gz | llbatch report - --json")]
 pub struct ReportArgs {
-    /// A job (id or its unique prefix, --name, `last`, or a batch id of the service), or results files; `-` for stdin
+    /// A job (id or its unique prefix, --name, `last`, or a batch id of the service), or results files or URLs; `-` for
+    /// stdin
     #[arg(value_name = "JOB|RESULTS", required = true)]
     names: Vec<String>,
     /// Write an HTML page with charts and a searchable sample of the failed rows

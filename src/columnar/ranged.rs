@@ -268,7 +268,7 @@ mod tests {
             bytes
         };
         for (size, is_read) in
-            [(1_u64 << 20, true), (LARGEST_PAGE, true), (LARGEST_PAGE + 1, false), (i32::MAX as u64, false)]
+            [(1_u64 << 20, true), (LARGEST_PAGE, true), (LARGEST_PAGE + 1, false), (2_147_483_647, false)]
         {
             let page = [number(0), number(size << 1), number(40), vec![0; 40]].concat();
             assert_eq!(unpacked_size(&page), Some(size));

@@ -221,3 +221,9 @@ impl InputTypes {
         typed.clone().map(ColumnType::Same)
     }
 }
+
+/// Returns true for a list of several inputs. A list of numbers is the tokens of one.
+fn is_several(input: &str) -> bool {
+    let mut elements = json::trusted_elements(input).into_iter().filter(|element| element.starts_with(['"', '[']));
+    input.starts_with('[') && elements.nth(1).is_some()
+}

@@ -223,10 +223,11 @@ fn of_http(error: &(dyn std::error::Error + 'static)) -> Option<ObjectFailure> {
             return Some(ObjectFailure::new(FailureKind::InClear, ""));
         }
         if let Some(NoMetadata { did }) = cause.downcast_ref::<NoMetadata>() {
-            let (kind, told) = match did {
-                true => (FailureKind::Unreachable, "no credentials from this machine's metadata service"),
+            let (kind, told) = if *did {
+                (FailureKind::Unreachable, "no credentials from this machine's metadata service")
+            } else {
                 // This machine is in no cloud.
-                false => (FailureKind::NoCredentials, ""),
+                (FailureKind::NoCredentials, "")
             };
             return Some(ObjectFailure::new(kind, told));
         }

@@ -75,7 +75,7 @@ fn objects_of(url: &ObjectUrl) -> Result<Vec<ObjectUrl>> {
     if is_object(url)? {
         return Ok(vec![url.clone()]);
     }
-    let keys = match &url.place {
+    let keys: Vec<String> = match &url.place {
         ObjectPlace::Bucket { key, .. } => {
             let (from, wanted) = (glob::fixed_prefix(key), key.clone());
             // One part of the key is open: what lies in folders below need not be listed.

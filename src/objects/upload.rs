@@ -243,6 +243,7 @@ mod tests {
     use object_store::aws::AmazonS3Builder;
     use object_store::{PutPayload, PutResult};
 
+    use super::super::connector::StoreConnector;
     use super::*;
 
     /// A store that begins and aborts uploads, and keeps the names of those that were aborted.
@@ -276,7 +277,9 @@ mod tests {
 
     #[test]
     fn upload_that_cannot_be_noted_is_aborted() {
-        let store = AmazonS3Builder::new().with_bucket_name("bucket").with_region("x").build().unwrap();
+        let store =
+            AmazonS3Builder::new().with_bucket_name("bucket").with_region("x").with_http_connector(StoreConnector);
+        let store = store.build().unwrap();
         let watched = Arc::new(Watched::default());
         let parts = Arc::clone(&watched) as Arc<dyn MultipartStore>;
         let mut bucket = ObjectBucket::of(store, StoreKind::S3, "bucket");

@@ -16,6 +16,8 @@ S3's; gcp-storage-emulator has only the JSON API, which llbatch does not use):
     object, and leaves no upload behind.
   - An object that is replaced while a run reads it stops the run, and results never mix two versions.
   - A missing bucket, a missing object and a wrong key have their exit codes.
+Then it runs roles.py in a network of its own: llbatch gets its keys from the metadata service of a machine, in clear and past any
+proxy, and uses them on a store behind TLS. That needs user namespaces, ip and openssl.
 
 What a store cannot do is said. Needs Python 3.9 or newer, Node 18 or newer, and package indexes (400 MB, into
 $LLBATCH_OBJECTS or a temporary directory). Takes about five minutes on two cores.
@@ -44,5 +46,10 @@ fi
 if [ ! -d "$DIR/node_modules/azurite" ]; then
     npm install --prefix "$DIR" --no-audit --no-fund --silent s3rver azurite ||
         { echo "SKIPPED: the Node packages cannot be installed"; exit 0; }
+fi
+if unshare -Urn true 2>/dev/null && command -v ip openssl >/dev/null; then
+    unshare -Urn "$DIR/venv/bin/python" "$HERE/roles.py" "$BINARY"
+else
+    echo "SKIPPED: the role of a machine: no user namespaces, ip or openssl"
 fi
 "$DIR/venv/bin/python" "$HERE/stores.py" --tools "$DIR" --llbatch "$BINARY" "${ARGS[@]}"

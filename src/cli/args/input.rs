@@ -20,7 +20,8 @@ use crate::ui::Ui;
 /// Inputs, and the requests that are made of them.
 #[derive(Debug, Args)]
 pub struct InputArgs {
-    /// Input files (.jsonl .csv .tsv .txt .parquet, also .gz and .zst), or `-` for standard input
+    /// Input files or URLs (.jsonl .csv .tsv .txt .parquet, also .gz and .zst; s3:// gs:// az:// https:// hf://), or `-` for
+    /// standard input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     #[command(flatten)]

@@ -49,7 +49,8 @@ pub struct ColumnArgs {
 /// The destination and the form of results.
 #[derive(Debug, Args)]
 pub struct ResultArgs {
-    /// Write results to FILE (.jsonl .csv .tsv .parquet) once they are complete [default: stdout, in input order]
+    /// Write results to FILE or a URL (.jsonl .csv .tsv .parquet; s3:// gs:// az://) once they are complete [default: stdout, in
+    /// input order]
     #[arg(short, long, value_name = "FILE", help_heading = "Results")]
     pub output: Option<PathBuf>,
     /// Format of the results [default: by the ending of -o, else jsonl]
@@ -63,13 +64,13 @@ pub struct ResultArgs {
     /// Prefix for llbatch's columns, if the record has other columns of the same names
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Results")]
     pub prefix: String,
-    /// Write failed rows to this file instead of the results
+    /// Write failed rows to this file or URL instead of the results
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub errors: Option<PathBuf>,
     /// Do not prefix answers that begin with = + - @ with an apostrophe (spreadsheets may run them)
     #[arg(long, help_heading = "Results")]
     pub csv_raw: bool,
-    /// Write the summary to FILE as JSON
+    /// Write the summary to FILE or a URL as JSON
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub summary: Option<PathBuf>,
     /// Exit with 0 although rows failed; they are in the results, with their errors

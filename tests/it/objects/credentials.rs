@@ -29,7 +29,7 @@ fn credentials_of_a_machine_pass_no_proxy() {
     let (home, server, proxy) = (Home::new(), Server::quick(&[]), Recorder::start());
     for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
         let mut command = home.run_command(&server.url, &[INPUT]);
-        command.env(variable, &proxy.url).env("AWS_REGION", "us-east-1");
+        command.env(variable, format!("http://{}", proxy.address())).env("AWS_REGION", "us-east-1");
         // Of an address that answers nowhere but in a container of AWS.
         command.env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/canary-role");
         home.finish(command).code(66).says(&["s3://bucket/in.jsonl: there are no credentials"]);
