@@ -133,7 +133,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> {
     let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let mut asked =
-        Asked { method, path: path.to_owned(), query: query.to_owned(), head: head.clone(), body: Vec::new() };
+        Asked { method, path: path.replace("%3D", "="), query: query.to_owned(), head: head.clone(), body: Vec::new() };
     let length = asked.header("content-length").map_or(0, |text| text.parse().unwrap());
     asked.body = vec![0; length];
     reader.read_exact(&mut asked.body)?;
