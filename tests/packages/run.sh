@@ -41,6 +41,8 @@ skip() {
     skipped+=("$1")
 }
 have() { command -v "$1" >/dev/null; }
+# Packages that are not in the directory of --made are skipped, as those that cannot be made.
+lacks() { [ -n "$made" ] && ! compgen -G "$dist/$2" >/dev/null && skip "$1" "there is no $2 in $dist"; }
 
 # The two-command start, with an environment of its own. `$1`: the package's name, then the command.
 start() {
@@ -66,6 +68,7 @@ came() {
 }
 
 wheel() {
+    lacks wheel '*.whl' && return
     python3 -c 'import venv' 2>/dev/null || { skip wheel "there is no Python with venv"; return; }
     if [ -z "$made" ]; then
         python3 -m venv "$work/maturin"
@@ -91,6 +94,7 @@ wheel() {
 }
 
 npm_package() {
+    lacks npm 'llbatch-[0-9]*.tgz' && return
     have npm || { skip npm "there is no npm"; return; }
     if [ -z "$made" ]; then
         "$top/.ci/package" npm "$built/llbatch" linux-x64 "$work/npm"
@@ -124,6 +128,7 @@ archive() {
 }
 
 deb() {
+    lacks deb '*.deb' && return
     have dpkg || { skip deb "there is no dpkg"; return; }
     if [ -z "$made" ]; then
         have cargo-deb || { skip deb "there is no cargo-deb (cargo install cargo-deb)"; return; }
