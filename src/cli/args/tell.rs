@@ -21,8 +21,13 @@ pub struct TellArgs {
     /// LLBATCH_EXIT and LLBATCH_SUMMARY (a file) in its environment
     #[arg(long, value_name = "CMD", help_heading = "Telling others")]
     on_done: Option<String>,
-    /// POST the summary to URL when the command ends, interrupted too; signed with [notify] secret_file of the config file
-    #[arg(long, value_name = "URL", help_heading = "Telling others")]
+    // No doc comment: rustdoc takes a table of the config file for a link.
+    #[arg(
+        long,
+        value_name = "URL",
+        help_heading = "Telling others",
+        help = "POST the summary to URL when the command ends, interrupted too; signed with [notify] secret_file of the config file"
+    )]
     notify: Option<String>,
 }
 
