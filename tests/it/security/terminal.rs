@@ -32,12 +32,12 @@ fn on_terminal(home: &Home, args: &[&str]) -> Out {
     out
 }
 
-/// Panics if anything but text, line breaks and our own colours came to the terminal.
+/// Panics if anything but text, line breaks and our own styles came to the terminal.
 #[track_caller]
 fn calm(out: &Out, expected: &str) {
     let mut text = out.stdout.replace("\r\n", "\n");
-    for colour in ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"] {
-        text = text.replace(colour, "");
+    for style in ["\u{1b}[2m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"] {
+        text = text.replace(style, "");
     }
     let commands = |c: char| {
         c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffd}')
