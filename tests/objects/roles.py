@@ -118,7 +118,7 @@ def main():
         OBJECTS["/bucket/in.jsonl"] = b"".join(b'{"id":"%d","prompt":"hello"}\n' % n for n in range(5))
         environment = {"PATH": os.environ["PATH"], "HOME": name, "SSL_CERT_FILE": str(folder / "ca.pem"), "AWS_REGION": "us-east-1",
                        "AWS_ENDPOINT_URL": f"https://{STORE}:{port}", "HTTP_PROXY": f"http://{PROXY}:{proxy}"}
-        run = subprocess.run([binary, "run", "s3://bucket/in.jsonl", "--sandbox", "-q", "-o", "s3://bucket/out.jsonl"],
+        run = subprocess.run([binary, "run", "s3://bucket/in.jsonl", "--sandbox", "-q", "-m", "meta-llama/Llama-3.2-3B-Instruct-Turbo", "-o", "s3://bucket/out.jsonl"],
                              env=environment, cwd=name, capture_output=True, text=True, timeout=120)
     held = {
         "the run ends with 0": run.returncode == 0,
