@@ -21,7 +21,8 @@ fn timeout_ends_the_wait_for_a_silent_service() {
         let began = Instant::now();
         home.at(&deaf.url, &[*args, &["--timeout", "1s"], &POLL[..]].concat()).code(75);
         let took = began.elapsed();
-        assert!((Duration::from_secs(1)..Duration::from_secs(20)).contains(&took), "{args:?}: {took:?}");
+        // The batch takes an hour. A machine that was paused for 28 s failed a bound of 20.
+        assert!((Duration::from_secs(1)..Duration::from_mins(5)).contains(&took), "{args:?}: {took:?}");
         assert!(!home.exists("out.jsonl"));
     });
 }
