@@ -1,4 +1,4 @@
-//! What goes to stderr beside the command's own words: diagnostics, and panics where each line is an object.
+//! Diagnostics on stderr, and panics where each line is an object.
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;

@@ -119,7 +119,7 @@ pub struct Settings {
     pub services: Vec<String>,
     /// State directory. `None`: it would be in the home directory, which is unknown.
     pub state: Option<Setting<PathBuf>>,
-    /// How the state directory is used.
+    /// The mode of the state directory.
     pub state_mode: StateMode,
     key: KeySource,
     proxy: Option<ProxyVariable>,

@@ -24,7 +24,7 @@ const TRIES: u32 = 100;
 /// The pause between them.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What the process that holds the lock is to this one.
+/// The relation of the process that holds the lock to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
     /// It runs, or ran, under the same kernel. Kernel locks arbitrate.
@@ -161,7 +161,7 @@ fn written(path: &Path, own: &ProcessName) -> IoResult<PathBuf> {
     Ok(new)
 }
 
-/// What `holder` is to `own`, as far as their names prove it.
+/// Compares the names of `holder` and `own`: the relation that they prove.
 fn relation(holder: &ProcessName, own: &ProcessName) -> Relation {
     let same_host = holder.host == own.host;
     if holder.boot == own.boot && (same_host || !own.boot.is_empty()) {

@@ -77,16 +77,20 @@ fn tasks_that_are_killed_and_start_elsewhere_pay_again_only_for_what_was_not_sea
     assert_eq!(server.bill(), paid);
 }
 
+/// Ends the task of the state directory `a` once the server has answered ten rows. The first signal seals what is answered.
+fn stop_after_ten(home: &Home, server: &Server) {
+    let flags = on("a");
+    let task = home.spawn(server, &flags.iter().map(String::as_str).chain(["--concurrency", "2"]).collect::<Vec<_>>());
+    until("some answers", || server.bill() >= 10);
+    task.signal("TERM");
+    task.wait().code(143);
+}
+
 #[test]
 fn what_other_tasks_answered_counts_as_if_one_task_had_done_all() {
     let (home, server) = (Home::new(), Server::start(&["--latency", "30ms"]));
     home.write("in.jsonl", prompts(1..=40));
-    let flags = on("a");
-    let task = home.spawn(&server, &flags.iter().map(String::as_str).chain(["--concurrency", "2"]).collect::<Vec<_>>());
-    until("some answers", || server.bill() >= 10);
-    // The first signal seals what is answered.
-    task.signal("TERM");
-    task.wait().code(143);
+    stop_after_ten(&home, &server);
     let paid = server.bill();
     assert!(paid < 40, "{paid}");
     run(&home, &server, "b", &[]).code(0).says(&["answered by other tasks of this job"]);
@@ -204,11 +208,7 @@ fn usd(home: &Home) -> f64 {
 fn taken_answer_costs_nothing_only_if_this_machine_has_recorded_its_cost() {
     let (home, server) = (Home::new(), Server::start(&["--latency", "30ms"]));
     home.write("in.jsonl", prompts(1..=40));
-    let flags = on("a");
-    let task = home.spawn(&server, &flags.iter().map(String::as_str).chain(["--concurrency", "2"]).collect::<Vec<_>>());
-    until("some answers", || server.bill() >= 10);
-    task.signal("TERM");
-    task.wait().code(143);
+    stop_after_ten(&home, &server);
     let (own, cost) = (home.json("s.json")["rows"]["succeeded"].clone(), usd(&home));
     run(&home, &server, "b", &[]).code(0);
     let whole = usd(&home);

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::completion::{AnswerPlaces, ReportedUsage, shares};
+use crate::completion::AnswerPlaces;
 use crate::pack::{Pack, packed};
+
+mod usage;
+
+pub use usage::Usage;
 
 /// The way in which requests reach the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,90 +202,6 @@ impl RowError {
         let Some((message, rule)) = place.map(|place| message.split_at(place)) else { return Self::new(code, message) };
         let rule = &rule[2..rule.len() - 1];
         Self { rule: Some(rule.into()), ..Self::new(code, message) }
-    }
-}
-
-/// Token counts as the service reports them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Usage {
-    /// Tokens of the request.
-    pub prompt: u64,
-    /// Tokens of the answer.
-    pub completion: u64,
-    /// The part of `prompt` that the service had in its cache.
-    #[serde(default)]
-    pub cached: u64,
-    /// The part of `completion` that is reasoning.
-    #[serde(default)]
-    pub reasoning: u64,
-}
-packed!(Usage { prompt, completion, cached, reasoning });
-
-impl Usage {
-    /// Tokens of which none are cached, and none are reasoning.
-    pub const fn new(prompt: u64, completion: u64) -> Self {
-        Self { prompt, completion, cached: 0, reasoning: 0 }
-    }
-
-    /// All tokens.
-    pub const fn total(self) -> u64 {
-        self.prompt + self.completion
-    }
-
-    /// Returns whether `part` may be a part of these tokens.
-    const fn covers(self, part: Self) -> bool {
-        self.prompt >= part.prompt
-            && self.completion >= part.completion
-            && self.cached >= part.cached
-            && self.reasoning >= part.reasoning
-    }
-
-    /// Divides these tokens among rows in proportion to `weights`. The parts add up exactly.
-    pub fn shares(self, weights: &[u64]) -> Vec<Self> {
-        let (prompt, completion) = (shares(self.prompt, weights), shares(self.completion, weights));
-        let (cached, reasoning) = (shares(self.cached, &prompt), shares(self.reasoning, &completion));
-        let part = |i: usize| Self {
-            prompt: prompt[i],
-            completion: completion[i],
-            cached: cached[i],
-            reasoning: reasoning[i],
-        };
-        (0..weights.len()).map(part).collect()
-    }
-
-    /// `count` times these tokens.
-    pub const fn times(self, count: u64) -> Self {
-        Self {
-            prompt: self.prompt * count,
-            completion: self.completion * count,
-            cached: self.cached * count,
-            reasoning: self.reasoning * count,
-        }
-    }
-}
-
-impl From<ReportedUsage> for Usage {
-    fn from(reported: ReportedUsage) -> Self {
-        let ReportedUsage { prompt, completion, cached, reasoning } = reported;
-        Self { prompt, completion, cached, reasoning }
-    }
-}
-
-impl std::ops::AddAssign for Usage {
-    fn add_assign(&mut self, other: Self) {
-        self.prompt += other.prompt;
-        self.completion += other.completion;
-        self.cached += other.cached;
-        self.reasoning += other.reasoning;
-    }
-}
-
-impl std::ops::SubAssign for Usage {
-    fn sub_assign(&mut self, other: Self) {
-        self.prompt -= other.prompt;
-        self.completion -= other.completion;
-        self.cached -= other.cached;
-        self.reasoning -= other.reasoning;
     }
 }
 
@@ -509,7 +429,7 @@ mod tests {
 
     #[test]
     fn manual_explains_every_code() {
-        let page = include_str!("../docs/errors.md");
+        let page = include_str!("../../docs/errors.md");
         let rows: String = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()).collect();
         for code in ErrorCode::ALL {
             assert!(rows.contains(&format!("{code}`")), "docs/errors.md has no row for {code}");
