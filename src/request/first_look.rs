@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use super::builder::{RequestBuilder, System};
+use super::params::Endpoint;
 use super::problem::{listed, shorten};
 use super::record::{Data, Record};
 use super::template::{ROW, TEMPLATE_FAULT, Template, foreign, spelled};
 use crate::error::{Error, Result};
 use crate::json;
+
+/// The parameter that names the speaker.
+const VOICE: &str = "voice";
 
 impl RequestBuilder {
     /// Compares the flags with the first record. `many`: the input has more rows. Returns warnings.
@@ -44,7 +48,25 @@ impl RequestBuilder {
                 return Err(Error { hint: problem.hint, ..Error::usage(problem.message) });
             }
         }
-        Ok(self.texts().filter_map(|(flag, text)| unfilled(flag, text, &names)).collect())
+        let texts = self.texts().filter_map(|(flag, text)| unfilled(flag, text, &names));
+        Ok(texts.chain(self.missing_voice(record, &names)).collect())
+    }
+
+    /// The warning for speech without a `voice`, which most services refuse with words of their own.
+    fn missing_voice(&self, record: &Record<'_>, fields: &[&str]) -> Option<String> {
+        if self.endpoint != Endpoint::Speech {
+            return None;
+        }
+        let request = self.request(record).ok()?;
+        if json::members(&request.body).ok()?.iter().any(|member| member.key == VOICE) {
+            return None;
+        }
+        let remedy = if fields.contains(&VOICE) {
+            "--row-params=voice uses the rows' field `voice`"
+        } else {
+            "pass --set 'voice=\"NAME\"', or give rows a field `voice`"
+        };
+        Some(format!("the first row names no `voice`, which most services require: {remedy}"))
     }
 
     /// Returns true if requests use the column of a table with this name.

@@ -93,6 +93,22 @@ fn speech_lies_in_the_directory_and_its_type_is_that_of_its_bytes() {
 }
 
 #[test]
+fn speech_without_a_voice_is_warned_of_before_the_service_refuses_it() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.csv", "id,text,voice\na,Hello there,tara\n");
+    home.write("plain.jsonl", lines(&[r#"{"id":"a","input":"Hello there"}"#]));
+    let speech = ["--endpoint", "speech", "-m", ORPHEUS, "--files", "made", "--fresh", "-o", "out.jsonl"];
+    let run = |args: &[&str]| home.at(&server.url, &[&["run"], args, &speech[..]].concat());
+    let table = ["in.csv", "--prompt", "{{ text }}"];
+    run(&table).code(3).says(&["names no `voice`", "--row-params=voice uses the rows' field `voice`"]);
+    run(&["plain.jsonl"]).code(3).says(&["names no `voice`", "--set 'voice=\"NAME\"'"]);
+    for args in [&["plain.jsonl", "--set", "voice=\"tara\""][..], &[&table[..], &["--row-params=voice"]].concat()] {
+        let out = run(args).code(0);
+        assert!(!out.stderr.contains("names no `voice`"), "{}", out.stderr);
+    }
+}
+
+#[test]
 fn flat_results_name_the_paths_and_cost_is_unknown_not_zero() {
     let (home, server) = (Home::new(), Server::start(&[]));
     home.write("in.jsonl", lines(&[r#"{"id":"one","prompt":"x"}"#, r#"{"id":"two","prompt":"y","n":2}"#]));
