@@ -9,19 +9,21 @@
 # npm    needs Node and npm, and installs without a network
 # tar    needs nothing: the archive that `cargo binstall` takes
 # deb    needs cargo-deb (cargo install cargo-deb) and dpkg
-# image  needs a Docker daemon that reaches its registry
+# image  needs a Docker daemon that reaches its registry. `--static BINARY`, without one: buildah puts that binary, linked statically,
+#        into the last stage of the Dockerfile, and starts it twice as the image's user, with the state as a volume
 #
 # PACKAGES_REQUIRED=wheel,npm,tar names those whose absence is an error.
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
-profile=dist zig= made=
+profile=dist zig= made= static=
 while [ $# -gt 0 ]; do
     case $1 in
         --profile) profile=$2; shift ;;
         --made) made=$(realpath "$2"); shift ;;
         --zig) zig=1 ;;
-        *) sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --static) static=$(realpath "$2"); shift ;;
+        *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift
 done
@@ -146,12 +148,45 @@ deb() {
 }
 
 image() {
-    docker info >/dev/null 2>&1 || { skip image "there is no Docker daemon"; return; }
+    if [ -n "$static" ]; then
+        last_stage
+        return
+    fi
+    docker info >/dev/null 2>&1 || { skip image "there is no Docker daemon, and no --static"; return; }
     docker build -q -t llbatch-test "$top" >/dev/null || { skip image "its base images cannot be had"; return; }
     docker run --rm -v "$top/samples:/data:ro" llbatch-test run prompts.jsonl --sandbox >"$work/image.jsonl" || fail "image: the start failed"
     [ "$(wc -l <"$work/image.jsonl")" = 20 ] || fail "image: not 20 rows"
     [ "$(docker inspect -f '{{.Config.User}}' llbatch-test)" = 65532:65532 ] || fail "image: another user"
     passed+=(image)
+}
+
+# The last stage of the Dockerfile around a binary that is there. The stage before it, which builds, needs a registry.
+last_stage() {
+    have buildah || { skip image "there is no buildah"; return; }
+    local root=$work/root store=(--root "$work/store" --runroot "$work/runroot" --storage-driver vfs) container
+    mkdir -p "$root"/image/{state,data,tmp} "$root/etc/ssl/certs" "$work/volume" "$work/data"
+    chmod 1777 "$root/image/tmp"
+    install -m 755 "$static" "$root/image/llbatch"
+    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+    cp "$top/samples/prompts.jsonl" "$work/data"
+    chown 65532:65532 "$work/volume" "$work/data"
+    { printf 'FROM scratch AS build\nCOPY . /\n'; sed -n '/^FROM scratch$/,$p' "$top/Dockerfile"; } >"$work/Dockerfile"
+    buildah "${store[@]}" bud -q --isolation chroot -t llbatch-test -f "$work/Dockerfile" "$root" >/dev/null || fail "image: buildah failed"
+    container=$(buildah "${store[@]}" from llbatch-test)
+    [ "$(buildah "${store[@]}" inspect -f '{{.OCIv1.Config.User}}' "$container")" = 65532:65532 ] || fail "image: another user"
+    inside() {
+        buildah "${store[@]}" run --isolation chroot -v "$work/volume:/state" -v "$work/data:/data" "$container" -- /usr/bin/llbatch "$@"
+    }
+    inside run prompts.jsonl --sandbox -o out.jsonl 2>"$work/image.said" || { cat "$work/image.said" >&2; fail "image: the start failed"; }
+    [ "$(wc -l <"$work/data/out.jsonl")" = 20 ] || fail "image: not 20 rows"
+    [ "$(stat -c %u "$work/data/out.jsonl" "$work/volume"/* | sort -u)" = 65532 ] || fail "image: files of another user"
+    buildah "${store[@]}" rm "$container" >/dev/null
+    # A new container finds the job in the volume.
+    container=$(buildah "${store[@]}" from llbatch-test)
+    inside status last --json | grep -q '"succeeded": 20' || fail "image: the job is not in the volume"
+    buildah "${store[@]}" rm -a >/dev/null
+    passed+=(image)
+    echo "packages: image: its last stage built, 20 of 20 rows answered as 65532, the job found by a second container"
 }
 
 if [ -z "$made" ]; then
