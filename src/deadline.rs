@@ -1,4 +1,4 @@
-//! The end of a wait: a span from now, or a time of day, which the clock on the wall keeps even while the machine sleeps.
+//! Deadlines: a duration from now, or a time of day. A time of day follows the wall clock, also while the machine sleeps.
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -1,5 +1,5 @@
-//! Names of this host, of its boot and of this process, as other hosts read them in files that they share; the signals that
-//! this process ignores.
+//! Names of this host, of its boot and of this process, for files that several hosts read; and the signals that this process
+//! ignores.
 
 use std::fmt;
 use std::path::Path;

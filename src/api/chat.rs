@@ -1,4 +1,4 @@
-//! Reads a 200: whether it is an answer at all, and the tokens that it cost. Bodies stay raw JSON.
+//! Reads the body of a 200 response: decides whether it is an answer, and finds the tokens that it cost. Bodies stay raw JSON.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! The service's clock. Decisions that take minutes and cost money go by it: this machine's clock may be changed meanwhile, even
-//! by months.
+//! The service's clock, from the `Date` of its responses. Decisions about money that span minutes use it: this machine's clock
+//! may be set to another time in between, even by months.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,4 +1,4 @@
-//! Connections that cannot be made: those that come back by themselves, and those that need the user.
+//! Classifies failed connections: those that may succeed later, and those that the user has to fix.
 
 use std::error::Error as StdError;
 use std::time::Duration;

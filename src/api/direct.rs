@@ -1,7 +1,7 @@
-//! The way of a row's request to a service that no proxy stands before: hyper's client and rustls.
+//! Sends rows' requests with hyper and rustls, where no proxy stands in between.
 //!
-//! reqwest is made of the same parts. It parses the URL again for every request, and passes it through layers that do
-//! nothing here. Behind a proxy, and for all other calls, reqwest is used.
+//! reqwest is built from the same parts, but it parses the URL again for every request and passes the request through layers
+//! that do nothing here. llbatch uses reqwest behind a proxy, and for all other calls.
 
 use std::pin::Pin;
 use std::sync::Arc;

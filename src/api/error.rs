@@ -22,9 +22,9 @@ pub enum Class {
     AboveRate,
     /// Refused without a charge because the service lacks capacity (503): wait, then send again.
     NoCapacity,
-    /// It may have been worked on and billed: sending again may pay twice.
+    /// The service may have worked on the request and billed it: sending it again may pay twice.
     Ambiguous,
-    /// It was answered and billed, and the answer is of no use. Sending again would buy the same.
+    /// The service answered and billed the request, and the answer is of no use. Sending it again would buy the same.
     Spent,
     /// This request will never be answered.
     RowFatal,

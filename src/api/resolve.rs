@@ -1,5 +1,5 @@
-//! Names to addresses. A name that means this machine is not looked up: a resolver that knows better would lead a key away from
-//! it in clear.
+//! Resolves host names to addresses. Names of this machine (`localhost` and below) are never looked up: a resolver with another
+//! answer could send a key to another host unencrypted.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -150,7 +150,7 @@ impl Attachments {
 /// The path of a directory without symbolic links.
 ///
 /// # Errors
-/// It does not exist, or cannot be read.
+/// The directory does not exist, or cannot be read.
 pub fn real_path(dir: &Path) -> io::Result<PathBuf> {
     std::fs::canonicalize(dir)
 }

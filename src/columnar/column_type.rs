@@ -50,7 +50,7 @@ pub struct TableSchema {
     pub(super) columns: Vec<TableColumn>,
 }
 
-/// One of them.
+/// A column of a [`TableSchema`].
 #[derive(Debug, Clone)]
 pub(super) struct TableColumn {
     pub name: String,

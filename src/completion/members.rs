@@ -1,4 +1,4 @@
-//! The members of a body that are looked at, read in place. Values that are only passed over stay as they are spelled.
+//! Reads selected members of a body in place. All other values are skipped, and keep their spelling.
 
 use super::{Choice, Completion, Embedding, Message};
 use crate::json::{NotJson, Scanner};

@@ -47,13 +47,13 @@ pub struct Completion<'a> {
 /// The reason why a body is not an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerFlaw<'a> {
-    /// It carries an error, as spelled.
+    /// The body carries this error, as spelled.
     Error(&'a str),
-    /// Its choices ended for this reason and say nothing. It is final, and was billed.
+    /// The choices ended for this reason without any text. The answer is final, and was billed.
     Ended(&'a str),
-    /// It has nothing that an answer has. The whole body may be an error.
+    /// The body has no field of an answer. All of it may be an error.
     Foreign,
-    /// Its shape is not that of an answer, as the end of a sentence that begins with "HTTP 200".
+    /// The body has another shape than an answer. The text ends a sentence that begins with "HTTP 200".
     Shape(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! The files that an answer brought, as a member of the body that is kept. It stands last, and is llbatch's own.
+//! Records the files of an answer in its stored body, as a last member that llbatch adds.
 
 use crate::json;
 

@@ -1,4 +1,4 @@
-//! The answer to several inputs in one request, taken apart: each row gets the body that a request of its own would have got.
+//! Splits the answer to a packed request: each row gets the body that a request of its own would have got.
 
 use std::fmt::Write as _;
 use std::ops::Range;

@@ -74,11 +74,11 @@ pub(super) struct Delimiter {
 
 /// The header of a file, as far as it was read.
 pub(super) enum HeaderPart {
-    /// It does not end in the buffer.
+    /// The header goes on beyond the buffer.
     Partial,
     /// The file is empty.
     Empty,
-    /// It was read, and took so many bytes and lines.
+    /// The whole header, with the bytes and lines that it takes.
     Read { header: Arc<TableHeader>, bytes: usize, lines: u64 },
     /// Another byte than the expected one stands between the fields. `bytes` and `lines` of a `sep=` line are skipped.
     Other { delimiter: u8, bytes: usize, lines: u64 },

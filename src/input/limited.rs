@@ -1,4 +1,4 @@
-//! `--limit` on standard input: the copy ends behind the rows that count, however much would follow.
+//! `--limit` on standard input: llbatch copies the rows that it needs, and reads no further.
 
 use std::path::Path;
 

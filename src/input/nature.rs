@@ -1,4 +1,4 @@
-//! Inputs that are something else than text: named for what they are, with a way to convert them.
+//! Recognises inputs that are not text, such as spreadsheets and archives, and names a way to convert each.
 
 use super::{Format, csv, parquet};
 use crate::error::{Error, Exit, Result};

@@ -131,7 +131,7 @@ pub struct Ended {
     pub summary: Summary,
     /// The verdict on the job and the command. The summary shows its exit code and its reason.
     pub verdict: Verdict,
-    /// It stopped before the end of its work.
+    /// The command stopped before the end of its work.
     pub stopped: bool,
     /// The job, if it has ended and this command has written its results.
     delivered: Option<String>,

@@ -1,8 +1,8 @@
-//! Gives the files of answers their place, before the answers are committed.
+//! Gives the files of answers their final names, before the answers are committed.
 //!
-//! The files of a group are written and synced under temporary names. Their names are committed, then given. Only then come
-//! the outcomes, and drop the notes in the same commit. A process that is killed in between leaves notes: the next one removes
-//! those files, since their rows are sent again.
+//! llbatch writes and syncs the files of a group under temporary names. It commits notes of their final names, and renames the
+//! files. Then it commits the outcomes, and removes the notes in the same commit. A killed process leaves notes: the next one
+//! removes those files, because their rows are sent again.
 
 use crate::completion::with_files;
 use crate::context::Ctx;

@@ -27,7 +27,7 @@ pub struct MemberKey<'a> {
     pub start: usize,
     /// The name with its quotes and escapes.
     pub spelled: &'a str,
-    /// It has escapes.
+    /// The spelling contains escapes.
     escaped: bool,
 }
 

@@ -42,9 +42,9 @@ pub(super) struct Exposed {
 /// The money of a killed process.
 #[derive(Debug, Clone, Copy)]
 struct LostMoney {
-    /// It spent this much more than its job's entry in the ledger says.
+    /// The amount that the process spent and the job's entry in the ledger lacks.
     unrecorded: Nanos,
-    /// It may have spent this much beyond that.
+    /// The amount that the process may have spent in addition.
     at_risk: Nanos,
 }
 

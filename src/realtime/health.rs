@@ -43,7 +43,7 @@ pub(super) struct RefusedRow<'a> {
     pub(super) model: &'a Arc<str>,
     pub(super) code: ErrorCode,
     pub(super) message: &'a str,
-    /// It was sent out of its turn, to learn whether any row is answered.
+    /// The row was sent ahead of its turn, to find out whether the service answers any row.
     pub(super) probe: bool,
 }
 

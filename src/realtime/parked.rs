@@ -1,4 +1,4 @@
-//! Rows that may not leave while the run doubts that any row will be answered.
+//! Rows that are held back while the service refuses every row, until a probe shows whether it answers any.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

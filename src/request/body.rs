@@ -1,4 +1,5 @@
-//! Bodies as text: the members that the flags add, those that are taken out, and the checks that spare a paid refusal.
+//! Request bodies as text: adds the members of flags, removes members, and checks for mistakes that the service would charge for
+//! or refuse.
 
 use std::borrow::Cow;
 

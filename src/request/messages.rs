@@ -7,7 +7,7 @@ use crate::json::{NotJson, Scanner};
 pub(super) struct MessagesFacts {
     /// The number of messages, up to the odd one.
     pub count: usize,
-    /// One message is the system's (or developer's).
+    /// A message has the role `system` or `developer`.
     pub has_system: bool,
     /// A content is a list, whose parts may be images.
     pub has_parts: bool,

@@ -1,4 +1,4 @@
-//! The use that the drafted rows made of their own parameters and of the flags: for notes, not for requests.
+//! Tracks which of their own parameters and which flags the drafted rows used, so that notes can name those that no row used.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! Result lines that come in their order: copies of lines, and lines that are made of outcomes.
+//! Writes result lines in their order: copied lines, and lines made from outcomes.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! For tests that prove that nothing was lost or paid twice. `GET /sandbox/stats`: requests, answers and payments.
-//! `POST /sandbox/prices`: another price from now on, in times of the list's.
+//! Routes for tests that prove that nothing was lost or paid twice. `GET /sandbox/stats` counts requests, answers and payments.
+//! `POST /sandbox/prices` multiplies the listed prices from now on.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The ways in which a stream can come that are right, but hard to read: late, slowly, in pieces, with comments.
+//! Valid but awkward forms of a stream: late, slow, in pieces, with comments.
 
 use std::time::Duration;
 

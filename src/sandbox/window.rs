@@ -1,4 +1,5 @@
-//! A fixed window: so many requests of a key in every window, which begins with the first request after the last one.
+//! A fixed-window limit: each key may send N requests per window. A window begins with the first request after the end of the
+//! last one.
 
 use std::collections::HashMap;
 use std::str::FromStr;

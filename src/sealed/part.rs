@@ -1,4 +1,4 @@
-//! A part: JSONL with a line that says of what it is, a line per answer, and a line with a checksum of all lines before it.
+//! A sealed part: JSONL with a header line, one line per answer, and a last line with the checksum of all lines before it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -66,10 +66,10 @@ struct AnswerLine<'a> {
     latency_ms: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_token_ms: Option<u32>,
-    /// It came from a batch, and cost the batch price.
+    /// The answer came from a batch, at the batch price.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     batch: bool,
-    /// It came from an earlier job, which has recorded what it cost.
+    /// The answer came from an earlier job, which has recorded its cost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     reused: bool,
     #[serde(borrow)]

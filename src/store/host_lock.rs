@@ -27,11 +27,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The relation of the process that holds the lock to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
-    /// It runs, or ran, under the same kernel. Kernel locks arbitrate.
+    /// Same boot of the same kernel: kernel locks tell whether the process lives.
     SameBoot,
-    /// It ran on this machine before the machine was started again, so it is gone.
+    /// An earlier boot of this machine: the process is gone.
     EarlierBoot,
-    /// It may be alive.
+    /// Another host: the process may be alive.
     OtherHost,
 }
 

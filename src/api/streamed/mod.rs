@@ -1,4 +1,4 @@
-//! A streamed answer: its events are put together as they arrive, to the reply that a whole answer would have been.
+//! A streamed answer: assembles its events, as they arrive, into the body that the service would have sent without streaming.
 
 mod answer;
 mod decoder;

@@ -36,9 +36,9 @@ use crate::text;
 #[derive(Debug)]
 pub(super) struct Entered<'a> {
     pub(super) session: Session<'a>,
-    /// An earlier command made it.
+    /// An earlier command made the job.
     pub(super) known: bool,
-    /// It had ended, and its failed rows are sent again.
+    /// The job had ended, and this command sends its failed rows again.
     resumed: bool,
     /// The cost of the rows that are sent.
     quote: Quote,

@@ -92,23 +92,23 @@ pub struct BatchFacts {
 pub enum JobCommand {
     /// `run`
     Run {
-        /// Its command line names the input.
+        /// The command line names the input.
         input: bool,
-        /// It has a `--max-cost`.
+        /// The command line has a `--max-cost`.
         max_cost: bool,
     },
     /// The realtime part of `retry`, `submit --via auto` or `submit --rescue`.
     RealtimePart,
     /// `submit`, or `retry` in batches. It returns once the service has the batches.
     Submit {
-        /// It is `retry`.
+        /// The command is `retry`.
         again: bool,
     },
     /// `submit --wait`, while batches are open.
     SubmitWait,
     /// `fetch`, before the end of the job.
     Fetch {
-        /// It has waited.
+        /// The command has waited (`--wait`).
         waited: bool,
     },
     /// `retry`, before it sends anything.

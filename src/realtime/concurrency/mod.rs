@@ -1,10 +1,10 @@
-//! The number of requests in flight, found by what more of them bring.
+//! Searches for the best number of requests in flight by measuring throughput.
 //!
-//! A server on one's own hardware queues what it cannot work on, and refuses nothing. So the number doubles while the answered
-//! tokens a second rise with it, and steps back when twice as many bring no more, which is when their latency doubles. From
-//! time to time the search looks up and down again. A request that times out halves the number.
+//! A server of the user's own queues what it cannot work on, and refuses nothing. The search therefore doubles the number while
+//! that raises the answered tokens a second. If twice as many requests bring no more tokens, their latency has doubled, and the
+//! search steps back. From time to time it tries more and fewer again. A request that times out halves the number.
 //!
-//! It is pure: it is given the time and never sleeps.
+//! The search is pure: the caller passes the time, and nothing here sleeps.
 
 mod parallel;
 

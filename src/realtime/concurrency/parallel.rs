@@ -1,7 +1,7 @@
-//! The most requests in parallel that the service takes, as its refusals show it.
+//! The service's limit of parallel requests, as its refusals show it.
 //!
-//! A number that the service names stays. A number that llbatch found holds for a while only: other users of the key may have
-//! held the other places. Then llbatch tries a few more, and goes on as long as they are answered.
+//! A limit that the service names stays. A limit that llbatch found holds for a while only, because other users of the key may
+//! have used the rest of it. Then llbatch tries a few more requests, and goes on while they are answered.
 
 use std::time::{Duration, Instant};
 

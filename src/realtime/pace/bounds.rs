@@ -1,9 +1,9 @@
-//! The bounds of the rate that follow from refusals.
+//! Bounds of the service's rate, computed from its refusals.
 //!
-//! At a refusal the service's bucket is empty. What it accepts from one refusal to the next flowed in meanwhile, so that the
-//! rate is at least the requests accepted over the time between, and exactly that unless the bucket was full in between. The
-//! pace that was refused is above the rate. A request without an answer yet counts as accepted: refusals come quickly, and
-//! answers may take a minute.
+//! The service's token bucket is empty at a refusal. Tokens of requests that it accepts before the next refusal flowed in
+//! between the two. The rate is therefore at least the accepted requests divided by that time, and equal to it unless the bucket
+//! was full in between. The refused pace lies above the rate. A request without an answer yet counts as accepted, because
+//! refusals come quickly and answers may take a minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
-//! A fixed window: some services count requests by the minute, and say nothing before they refuse one.
+//! Fixed windows: some services count requests by the minute, and announce nothing before they refuse one.
 //!
-//! The first refusal tells how many requests a window takes, and the wait that comes with it how long the window is. From then
-//! on the requests are spread over most of each window, and the rest waits for the next one.
+//! The first refusal shows how many requests a window takes, and the wait that it names shows how long the window is. From then on
+//! llbatch spreads the requests over most of each window, and keeps the rest for the next one.
 
 use std::time::{Duration, Instant};
 

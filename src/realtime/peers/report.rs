@@ -18,7 +18,7 @@ pub(in crate::realtime) struct PeerReport {
     pub(super) refused: u32,
     /// Requests a second that it sends.
     pub(super) rate: f64,
-    /// It would send more.
+    /// The process has more rows to send than its rate allows.
     pub(super) wants: bool,
 }
 

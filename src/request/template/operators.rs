@@ -16,7 +16,7 @@ struct Chain {
     start: usize,
     /// The argument of its last filter is not closed.
     open: bool,
-    /// It is one operand with filters, so that another filter can follow.
+    /// The chain is a single operand with filters, so another filter can follow.
     whole: bool,
 }
 

@@ -11,7 +11,7 @@ pub struct Retired {
     pub model: String,
     /// Number of outcomes.
     pub count: u32,
-    /// They were answers.
+    /// The outcomes were answers, not failures.
     pub ok: bool,
     /// Usage of each answer.
     pub usage: Option<Usage>,
@@ -25,7 +25,7 @@ pub struct Retired {
     pub attempts: u64,
     /// Requests that the service answered with 429.
     pub refused: u64,
-    /// They came from batches, and cost the batch price.
+    /// The outcomes came from batches, at the batch price.
     pub batch: bool,
     /// Number of the prices at which the work was done, as [`Outcome::prices`](crate::outcome::Outcome::prices).
     pub prices: u32,

@@ -12,21 +12,21 @@ use crate::price::Nanos;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// llbatch is setting it up.
+    /// llbatch is setting the job up.
     Preparing,
-    /// Its rows are being answered.
+    /// Rows are being answered.
     Running,
-    /// It has ended, and every row is answered.
+    /// The job has ended, and every row is answered.
     Completed,
-    /// It has ended, and some rows failed.
+    /// The job has ended, and some rows failed.
     Partial,
-    /// It has ended, and every row failed.
+    /// The job has ended, and every row failed.
     Failed,
-    /// The user cancelled it.
+    /// The user cancelled the job.
     Cancelled,
-    /// The service gave up on it.
+    /// The service's batches expired before their end.
     Expired,
-    /// It stopped before its end. The same command resumes it.
+    /// The command stopped before the job's end. The same command resumes the job.
     Interrupted,
 }
 
