@@ -31,15 +31,18 @@ impl Ctx {
 
     /// The command line in shell syntax, without the flags in `without` and with `more` at its end.
     pub fn again(&self, without: &[&str], more: &[String]) -> String {
-        let kept = self.argv.iter().filter(|a| !without.iter().any(|w| *a == w || a.starts_with(&format!("{w}="))));
-        let mut receiver = false;
-        let shown = kept.map(|word| match word.strip_prefix("--notify=") {
-            Some(url) => format!("--notify={}", shown_receiver(url)),
-            None if std::mem::replace(&mut receiver, word == "--notify") => shown_receiver(word),
-            None => word.clone(),
-        });
-        let words: Vec<String> = shown.chain(more.iter().cloned()).map(|word| quote(&word)).collect();
-        format!("llbatch {}", words.join(" "))
+        command_line(&self.argv, without, more)
+    }
+
+    /// The same, with `USD` as the value of the flag `limit`, because the user decides how much more it may be.
+    pub fn again_with_limit(&self, limit: &str, without: &[&str], more: &[String]) -> String {
+        let mut is_value = false;
+        let other = |word: &&String| {
+            let dropped = std::mem::replace(&mut is_value, *word == limit);
+            !dropped && *word != limit && !word.starts_with(&format!("{limit}="))
+        };
+        let words: Vec<String> = self.argv.iter().filter(other).cloned().collect();
+        format!("{} {limit} USD", command_line(&words, without, more))
     }
 
     /// The flags that the user must type again in another command so that it finds a job of `service`, which has the name
@@ -62,6 +65,19 @@ impl Ctx {
         }
         flags
     }
+}
+
+/// A command line in shell syntax, without the flags in `without` and with `more` at its end.
+fn command_line(argv: &[String], without: &[&str], more: &[String]) -> String {
+    let kept = argv.iter().filter(|a| !without.iter().any(|w| *a == w || a.starts_with(&format!("{w}="))));
+    let mut receiver = false;
+    let shown = kept.map(|word| match word.strip_prefix("--notify=") {
+        Some(url) => format!("--notify={}", shown_receiver(url)),
+        None if std::mem::replace(&mut receiver, word == "--notify") => shown_receiver(word),
+        None => word.clone(),
+    });
+    let words: Vec<String> = shown.chain(more.iter().cloned()).map(|word| quote(&word)).collect();
+    format!("llbatch {}", words.join(" "))
 }
 
 /// Quotes a word for a shell where that is needed.

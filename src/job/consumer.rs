@@ -70,6 +70,8 @@ pub(super) struct Consumed<'ctx> {
     pub folds: RowFolds,
     /// The reservation, whose rest is still to be released.
     pub reservation: Option<Reservation<'ctx>>,
+    /// Tokens of this run's answers.
+    pub tokens: u64,
 }
 
 /// Outcomes that are not committed yet, with the permits that keep their requests in flight until then.
@@ -124,7 +126,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.keep_what_is_paid(error.exit, &mut group, events);
             return Err(error);
         }
-        Ok(Consumed { db: self.db, results: self.results, folds: self.tally.folds, reservation: self.reservation })
+        let Self { db, results, tally, reservation, .. } = self;
+        Ok(Consumed { db, results, tokens: tally.new.tokens, folds: tally.folds, reservation })
     }
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {

@@ -220,6 +220,7 @@ impl<'a> Merge<'a> {
         };
         Ok(merged.map(|merged| {
             figures.totals.set_rows(merged.rows);
+            figures.totals.end_interrupted();
             (merged, writer, summary, figures.totals)
         }))
     }

@@ -36,14 +36,15 @@ impl RunEnd<'_> {
         let Workspace { ctx, store, .. } = finish.workspace;
         let mut reservation = None;
         let mut accounts = match consumed {
-            Ok(Consumed { mut db, results, folds, reservation: reserved }) => {
+            Ok(Consumed { mut db, results, folds, reservation: reserved, tokens }) => {
                 reservation = reserved;
                 if db.settle_aside()? && ctx.telling.wants_metrics() {
                     // The figures so far lack the failures that stand again.
                     metrics::show(&db, &finish.job, ctx)?;
                 }
-                // A stopped run without any answer must not replace earlier results.
-                let accounts = if finish.stop.is_none() || (finish.job.succeeded > 0 && !self.unwritable) {
+                // A stopped run that has brought nothing must not replace earlier results. Rejected answers were paid for.
+                let brought = finish.job.succeeded > 0 || tokens > 0;
+                let accounts = if finish.stop.is_none() || (brought && !self.unwritable) {
                     self.write(&db, results, folds, &mut finish)?
                 } else {
                     drop(results);

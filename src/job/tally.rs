@@ -99,10 +99,11 @@ impl Tally {
         let new = &mut self.new;
         if outcome.ok() {
             new.succeeded += 1;
-        } else {
+        } else if !outcome.is_interrupted() {
             new.failed += 1;
         }
-        let usage = outcome.usage.unwrap_or_default();
+        let mut usage = outcome.usage.unwrap_or_default();
+        usage += outcome.wasted;
         new.tokens += usage.total();
         match charge(outcome, &mut self.folds.accounts.prices).total() {
             Some(cost) => new.cost += cost,

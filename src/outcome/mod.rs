@@ -349,6 +349,11 @@ impl Outcome {
         self.error.is_none()
     }
 
+    /// Returns whether a stop of the run left the row, which the same command sends again.
+    pub fn is_interrupted(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.code == ErrorCode::Interrupted)
+    }
+
     /// Returns whether it is the outcome of an equal request, for which nothing was sent.
     pub const fn is_reused(&self) -> bool {
         self.leader.is_some()

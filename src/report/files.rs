@@ -78,6 +78,7 @@ impl FilesReader {
             self.warnings.push(format!("{first}: duplicate id; llbatch counts each line{more}"));
         }
         self.folded.totals.set_rows(self.rows);
+        self.folded.totals.end_interrupted();
         ReadFiles { folded: self.folded, warnings: self.warnings }
     }
 

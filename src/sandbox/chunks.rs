@@ -90,7 +90,10 @@ impl ChunkForm<'_> {
                 }
                 event["choices"] = choices.into();
                 event["model"] = completion.model.into();
-                if !is_first {
+                if is_first {
+                    event["metadata"] = json!({"weight_version": "default"});
+                    event["prompt"] = json!([]);
+                } else {
                     event["usage"] = Value::Null;
                 }
             }
@@ -122,16 +125,19 @@ impl ChunkForm<'_> {
         let is_openai_chat = self.dialect == ServedDialect::Openai && self.completion.is_chat;
         if is_openai_chat {
             let content = if choice.calls.is_empty() { json!("") } else { Value::Null };
-            let delta = json!({"role": "assistant", "content": content, "refusal": null});
+            let delta = json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
             parts.push(json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null}));
         } else if choice.content.is_none() && choice.calls.is_empty() {
             parts.push(shown(ChunkPart::default()));
         }
         for piece in choice.reasoning.iter().filter(|_| !is_openai_chat).flat_map(|text| pieces(text)) {
-            parts.push(shown(ChunkPart { reasoning: Some(piece), ..ChunkPart::default() }));
+            // A text that is still to come is empty so far.
+            let content = choice.content.as_ref().map(|_| (0, &[][..]));
+            parts.push(shown(ChunkPart { reasoning: Some(piece), content, ..ChunkPart::default() }));
         }
         let tokens: Vec<_> = choice.content.iter().flat_map(|text| token_text::split(text)).collect();
-        let size = tokens.len().div_ceil(MOST).max(1);
+        // An event has the log probability of one token.
+        let size = if self.has_one_logprob() { 1 } else { tokens.len().div_ceil(MOST).max(1) };
         for (nth, piece) in tokens.chunks(size).enumerate() {
             parts.push(shown(ChunkPart { content: Some((nth * size, piece)), ..ChunkPart::default() }));
         }
@@ -184,18 +190,22 @@ impl ChunkForm<'_> {
                 json!({"index": index, "delta": delta, "logprobs": self.logprobs(part), "finish_reason": finish})
             }
             (ServedDialect::Openai, false) => {
-                json!({"text": text, "index": index, "logprobs": self.logprobs(part), "finish_reason": finish})
+                json!({"index": index, "text": text, "logprobs": self.logprobs(part), "finish_reason": finish})
             }
         }
     }
 
-    /// The log probabilities of a part; of Together's own form, that of its first token alone.
+    /// Returns true if a part names the log probability of its token alone: Together's own form without alternatives.
+    fn has_one_logprob(self) -> bool {
+        self.dialect == ServedDialect::Together && self.completion.logprobs == Some(LogprobForm::Lists(0))
+    }
+
+    /// The log probabilities of a part.
     fn logprobs(self, part: &ChunkPart<'_>) -> Value {
         let (Some(form), Some((first, tokens))) = (self.completion.logprobs, part.content) else { return Value::Null };
-        match (form, self.dialect) {
-            (LogprobForm::Lists(_), ServedDialect::Together) => {
-                tokens.first().map_or(Value::Null, |token| json!(logprob(token, first)))
-            }
+        match tokens {
+            [] => Value::Null,
+            [token] if self.has_one_logprob() => json!(logprob(token, first)),
             _ => form.shown(tokens, first),
         }
     }

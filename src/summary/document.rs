@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::totals::{ModelTotals, UrlTotals};
+use super::totals::{ErrorTotals, ModelTotals, UrlTotals};
 use super::{Histogram, PartRows, Totals};
 use crate::error::Exit;
 use crate::outcome::ErrorCode;
@@ -441,11 +441,12 @@ impl Totals {
     }
 
     fn error_summaries(&self) -> Vec<ErrorLine> {
-        let mut errors: Vec<_> = self
-            .errors
-            .iter()
-            .map(|(code, error)| ErrorLine { code: *code, count: error.count, example: error.example.clone() })
-            .collect();
+        let line = |(code, error): (ErrorCode, &ErrorTotals)| ErrorLine {
+            code,
+            count: error.count,
+            example: error.example.clone(),
+        };
+        let mut errors: Vec<_> = self.failed_by_code().map(line).collect();
         // Stable: equal counts stay in the contract's order of codes.
         errors.sort_by_key(|error| std::cmp::Reverse(error.count));
         errors

@@ -289,7 +289,7 @@ impl Summary {
     pub fn time_parts(&self) -> Vec<String> {
         let JobTime { batches, realtime } = self.time;
         let elapsed = realtime.as_millis();
-        let done = (self.rows.succeeded + self.rows.failed).saturating_sub(self.resumed + self.interrupted());
+        let done = (self.rows.succeeded + self.rows.failed).saturating_sub(self.resumed);
         let done = u128::from(done);
         match (batches, elapsed) {
             (None, 0) => return Vec::new(),
@@ -316,11 +316,6 @@ impl Summary {
             });
         }
         parts
-    }
-
-    /// Rows whose requests were cut off by the end of the command.
-    fn interrupted(&self) -> u64 {
-        self.errors.iter().filter(|line| line.code == ErrorCode::Interrupted).map(|line| line.count).sum()
     }
 
     fn latency_parts(&self) -> Vec<String> {

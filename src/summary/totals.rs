@@ -16,6 +16,8 @@ pub struct Totals {
     pub(super) rows: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
+    /// Rows that a stop of the run left: paid for or in flight, and still to be answered. They are not part of `failed`.
+    interrupted: u64,
     /// Rows answered by an earlier run.
     pub(super) resumed: u64,
     /// Rows with the outcome of an equal request.
@@ -136,6 +138,7 @@ packed!(Totals {
     rows,
     succeeded,
     failed,
+    interrupted,
     resumed,
     reused,
     truncated,
@@ -212,7 +215,8 @@ impl Totals {
             model.add(outcome, charge);
         }
         if let Some(error) = &outcome.error {
-            self.failed += 1;
+            let counted = if outcome.is_interrupted() { &mut self.interrupted } else { &mut self.failed };
+            *counted += 1;
             self.errors.entry(error.code).or_default().add(outcome, error);
         } else {
             self.succeeded += 1;
@@ -307,7 +311,18 @@ impl Totals {
 
     /// Returns the codes with which rows failed so far.
     pub fn failures(&self) -> impl Iterator<Item = ErrorCode> {
-        self.errors.keys().copied()
+        self.failed_by_code().map(|(code, _)| code)
+    }
+
+    /// Returns the failed rows by their code.
+    pub(super) fn failed_by_code(&self) -> impl Iterator<Item = (ErrorCode, &ErrorTotals)> {
+        let left = |code: &ErrorCode| *code == ErrorCode::Interrupted && self.interrupted > 0;
+        self.errors.iter().map(|(code, error)| (*code, error)).filter(move |(code, _)| !left(code))
+    }
+
+    /// Counts interrupted rows as failed. Rows that belong to no job have no run that could resume.
+    pub fn end_interrupted(&mut self) {
+        self.failed += std::mem::take(&mut self.interrupted);
     }
 
     /// Returns the known part of what was paid so far; `None` if nothing is known.

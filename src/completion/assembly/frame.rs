@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::inside_of_quotes;
 
 /// Parts of a chunk that may differ. Chunks with more are parsed.
-const MOST: usize = 4;
+const MOST: usize = 6;
 
 /// The bytes of a chunk that are the same in the next one, and what lies between them.
 #[derive(Debug)]

@@ -35,6 +35,25 @@ pub enum Chunk {
     Invalid,
 }
 
+/// The order of a body's members in a whole answer. The chunks of a stream have them in other orders.
+const BODY_ORDER: [&str; 10] = [
+    "id",
+    "object",
+    "created",
+    "model",
+    "metadata",
+    "prompt",
+    "choices",
+    "usage",
+    "service_tier",
+    "system_fingerprint",
+];
+/// The order of a message's members in a whole answer.
+const MESSAGE_ORDER: [&str; 8] =
+    ["role", "content", "reasoning", "reasoning_content", "tool_calls", "function_call", "refusal", "annotations"];
+/// The `object` of Together's chunks of a completion, which have the text in a `delta` too.
+const COMPLETION_CHUNK: &str = "\"completion.chunk\"";
+
 /// The pieces that a chunk adds to a choice.
 #[derive(Debug, Default)]
 struct Added<'a> {
@@ -52,6 +71,8 @@ struct StreamedChoice {
     members: Members,
     message: Members,
     calls: Vec<StreamedCall>,
+    /// Log probabilities: lists that each chunk continues.
+    logprobs: Members,
 }
 
 /// A tool call so far.
@@ -77,10 +98,18 @@ impl Assembly {
             return Chunk::Error;
         }
         let mut holes = Vec::new();
+        let is_completion = json::find(&members, "object").is_some_and(|object| object.value == COMPLETION_CHUNK);
         for member in members.iter().filter(|member| choices.is_none_or(|choices| choices.start != member.start)) {
             match &*member.key {
                 // OpenAI makes all chunks equally long.
                 "obfuscation" => holes.extend(Hole::of_text(member.value, HoleKind::Ignored)),
+                "object" if is_completion => self.body.update("object", "\"text.completion\""),
+                // A name of the same token as in the choice.
+                "token" if is_completion => {
+                    for Member { value, .. } in json::members(member.value).unwrap_or_default() {
+                        holes.extend(Hole::of_number(value).or_else(|| Hole::of_text(value, HoleKind::Ignored)));
+                    }
+                }
                 "object" => self.body.update("object", &member.value.replace(".chunk\"", "\"")),
                 name => self.body.update(name, member.value),
             }
@@ -91,7 +120,7 @@ impl Assembly {
         for choice in choices.iter().filter(|choice| choice.starts_with('{')) {
             let members = json::trusted_members(choice);
             let place = self.place_of(&members);
-            let added = self.choices[place].add(&members);
+            let added = self.choices[place].add(&members, is_completion);
             count += added.count;
             if let ([_], false) = (&choices[..], added.other_news) {
                 holes.extend(added.holes);
@@ -132,6 +161,7 @@ impl Assembly {
         self.choices.sort_by_key(|choice| choice.index);
         let choices: Vec<String> = self.choices.into_iter().map(StreamedChoice::into_json).collect();
         self.body.set("choices", format!("[{}]", choices.join(",")));
+        self.body.arrange(&BODY_ORDER);
         Some(self.body.into_json())
     }
 
@@ -162,28 +192,45 @@ impl Assembly {
 }
 
 impl StreamedChoice {
-    /// Adds what a chunk says of this choice.
-    fn add<'a>(&mut self, members: &[Member<'a>]) -> Added<'a> {
+    /// Adds what a chunk says of this choice. `is_completion`: it is no chat, although it may have a `delta`.
+    fn add<'a>(&mut self, members: &[Member<'a>], is_completion: bool) -> Added<'a> {
         let mut added = Added::default();
-        let is_chat = json::find(members, "delta").is_some();
+        let delta = json::find(members, "delta").filter(|delta| delta.value.starts_with('{'));
+        let delta = delta.map(|delta| json::trusted_members(delta.value));
+        let is_chat = delta.is_some() && !is_completion;
         for Member { key, value, .. } in members {
             match &**key {
                 // Together repeats the piece of a chat's content here, and names each token.
                 "text" if is_chat => added.holes.extend(Hole::of_text(value, HoleKind::Ignored)),
                 "token_id" => added.holes.extend(Hole::of_number(value)),
-                "delta" if value.starts_with('{') => {
-                    self.members.update("message", "{}");
-                    self.add_delta(&json::trusted_members(value), &mut added);
-                }
-                "text" => {
-                    if let Some(piece) = inside_of_quotes(value) {
-                        self.members.append("text", piece);
-                        added.count += usize::from(!piece.is_empty());
-                        added.holes.extend(Hole::of_text(value, HoleKind::Text));
+                "delta" if is_completion => {
+                    for Member { key, value, .. } in delta.iter().flatten() {
+                        added.holes.extend(match &**key {
+                            "token_id" => Hole::of_number(value),
+                            _ => Hole::of_text(value, HoleKind::Ignored),
+                        });
                     }
                 }
+                "delta" if delta.is_some() => {
+                    self.members.update("message", "{}");
+                    self.add_delta(delta.as_deref().unwrap_or_default(), &mut added);
+                }
+                "text" => match inside_of_quotes(value) {
+                    None | Some("") => self.members.update("text", value),
+                    Some(piece) => {
+                        self.members.append("text", piece);
+                        added.count += 1;
+                        added.holes.extend(Hole::of_text(value, HoleKind::Text));
+                    }
+                },
                 "logprobs" if value.starts_with('{') => {
-                    self.members.join_lists("logprobs", value);
+                    self.members.update("logprobs", "{}");
+                    self.logprobs.join_lists(&json::trusted_members(value));
+                    added.other_news = true;
+                }
+                "logprobs" if value.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
+                    self.members.update("logprobs", "{}");
+                    self.add_logprob(value, members, delta.as_deref().unwrap_or_default());
                     added.other_news = true;
                 }
                 name => self.members.update(name, value),
@@ -192,19 +239,36 @@ impl StreamedChoice {
         added
     }
 
+    /// Adds the log probability of the one token in a chunk of Together's.
+    fn add_logprob(&mut self, logprob: &str, choice: &[Member<'_>], delta: &[Member<'_>]) {
+        let text = |members, name| json::find(members, name).map(|member| member.value).filter(|v| v.starts_with('"'));
+        let token = text(choice, "text").or_else(|| text(delta, "content")).unwrap_or("null");
+        let id = json::find(delta, "token_id").map_or("null", |id| id.value);
+        for (name, value) in [("token_ids", id), ("tokens", token), ("token_logprobs", logprob)] {
+            self.logprobs.extend(name, &format!("[{value}]"));
+        }
+        self.logprobs.update("top_logprobs", "null");
+    }
+
     /// Adds a piece of this choice's message.
     fn add_delta<'a>(&mut self, delta: &[Member<'a>], added: &mut Added<'a>) {
+        // Together's chunks name each token. Its whole answers have a list of calls in any case, with their indices.
+        let is_together = json::find(delta, "token_id").is_some();
         for Member { key, value, .. } in delta {
             match (&**key, inside_of_quotes(value)) {
                 ("role", _) => self.message.update("role", value),
                 ("token_id", _) => added.holes.extend(Hole::of_number(value)),
-                ("tool_calls", None) if *value == "null" => {}
+                ("tool_calls", None) if *value == "null" => {
+                    if is_together {
+                        self.message.update("tool_calls", "[]");
+                    }
+                }
                 ("tool_calls", None) if value.starts_with('[') => {
                     added.other_news = true;
                     self.message.update("tool_calls", "[]");
                     for call in json::trusted_elements(value) {
                         added.count += 1;
-                        self.add_call(&json::trusted_members(call));
+                        self.add_call(&json::trusted_members(call), is_together);
                     }
                 }
                 ("function_call", None) if value.starts_with('{') => {
@@ -212,9 +276,11 @@ impl StreamedChoice {
                     added.count += 1;
                     self.message.join_texts("function_call", value);
                 }
+                // Beside calls, the content stays null.
+                (name, Some("")) => self.message.update(name, value),
                 (name, Some(piece)) => {
                     self.message.append(name, piece);
-                    added.count += usize::from(!piece.is_empty());
+                    added.count += 1;
                     added.holes.extend(Hole::of_text(value, HoleKind::Message(name.to_owned())));
                 }
                 (name, None) if value.starts_with('[') => {
@@ -226,8 +292,8 @@ impl StreamedChoice {
         }
     }
 
-    /// Adds a piece of a tool call. Its index orders the calls, and is no part of a whole answer.
-    fn add_call(&mut self, members: &[Member<'_>]) {
+    /// Adds a piece of a tool call. Its index orders the calls, and is part of a whole answer only where `keeps_index`.
+    fn add_call(&mut self, members: &[Member<'_>], keeps_index: bool) {
         let index = index_of(members).unwrap_or(self.calls.len() as u64);
         let place = self.calls.iter().position(|call| call.index == index).unwrap_or_else(|| {
             self.calls.push(StreamedCall { index, ..StreamedCall::default() });
@@ -236,7 +302,7 @@ impl StreamedChoice {
         let call = &mut self.calls[place];
         for Member { key, value, .. } in members {
             match &**key {
-                "index" => {}
+                "index" if !keeps_index => {}
                 "function" if value.starts_with('{') => {
                     call.members.update("function", "{}");
                     for Member { key, value, .. } in json::trusted_members(value) {
@@ -257,7 +323,11 @@ impl StreamedChoice {
             let calls: Vec<String> = self.calls.into_iter().map(StreamedCall::into_json).collect();
             self.message.set("tool_calls", format!("[{}]", calls.join(",")));
         }
+        if !self.logprobs.0.is_empty() {
+            self.members.set("logprobs", self.logprobs.into_json());
+        }
         if !self.message.0.is_empty() {
+            self.message.arrange(&MESSAGE_ORDER);
             self.members.0.retain(|(name, _)| name != "message");
             // Whole answers have it there.
             let place = self.members.0.iter().position(|(name, _)| name == "index").map_or(0, |index| index + 1);
@@ -330,30 +400,31 @@ impl Members {
         }
     }
 
-    /// Joins the lists in an object with those of the object here.
-    fn join_lists(&mut self, name: &str, object: &str) {
-        self.join(name, object, |whole, name, value| {
-            if value.starts_with('[') { whole.extend(name, value) } else { whole.update(name, value) }
-        });
+    /// Joins the lists in an object with those here.
+    fn join_lists(&mut self, object: &[Member<'_>]) {
+        for Member { key, value, .. } in object {
+            if value.starts_with('[') { self.extend(key, value) } else { self.update(key, value) }
+        }
     }
 
     /// Joins the texts in an object with those of the object here.
     fn join_texts(&mut self, name: &str, object: &str) {
-        self.join(name, object, |whole, name, value| match inside_of_quotes(value) {
-            Some(piece) => whole.append(name, piece),
-            None => whole.update(name, value),
-        });
-    }
-
-    fn join(&mut self, name: &str, object: &str, mut add: impl FnMut(&mut Self, &str, &str)) {
         let own = self.of(name);
         let mut whole = Self::default();
         for text in [own.as_str(), object].into_iter().filter(|text| text.starts_with('{')) {
             for Member { key, value, .. } in json::trusted_members(text) {
-                add(&mut whole, &key, value);
+                match inside_of_quotes(value) {
+                    Some(piece) => whole.append(&key, piece),
+                    None => whole.update(&key, value),
+                }
             }
         }
         *own = whole.into_json();
+    }
+
+    /// Puts members with these names first, in this order.
+    fn arrange(&mut self, names: &[&str]) {
+        self.0.sort_by_key(|(own, _)| names.iter().position(|name| name == own).unwrap_or(names.len()));
     }
 
     /// Returns true if there is a value that says something.

@@ -151,7 +151,7 @@ fn chunks_of_services_are_read_by_what_they_share() {
     for (chunks, message) in [
         (
             [together("a", 1, ""), together("\\u00e9", 22, ",\"usage\":null"), together("c\\n", 0, ",\"usage\":null")],
-            r#"{"role":"assistant","content":"a\u00e9c\n"}"#,
+            r#"{"role":"assistant","content":"a\u00e9c\n","tool_calls":[]}"#,
         ),
         ([reasoning("x", "AbC"), reasoning("yy", "d"), reasoning("z", "")], r#"{"content":"","reasoning":"xyyz"}"#),
     ] {

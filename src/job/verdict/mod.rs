@@ -379,7 +379,9 @@ impl JobFacts {
         }
         match self.command {
             // The user must decide how much more the job may cost.
-            JobCommand::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
+            JobCommand::Run { max_cost: true, input } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => {
+                Some(if input { Next::SameCommandMore } else { Next::SameCommandResumeJobMore })
+            }
             JobCommand::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
             JobCommand::Run { input: true, .. } => Some(Next::SameCommand),
             JobCommand::Run { input: false, .. } => Some(Next::SameCommandResumeJob),

@@ -2,6 +2,8 @@
 
 use crate::context::Ctx;
 
+const MAX_COST: &str = "--max-cost";
+
 /// A command that continues a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -11,6 +13,10 @@ pub enum Next {
     SameCommandResume,
     /// The same command with `--resume=JOB` in place of its input.
     SameCommandResumeJob,
+    /// The same command with a higher `--max-cost`, which the user decides.
+    SameCommandMore,
+    /// The same command with `--resume=JOB` in place of its input, and a higher `--max-cost`.
+    SameCommandResumeJobMore,
     /// `llbatch run --resume=JOB -o FILE`
     ResumeRun,
     /// `llbatch retry JOB`
@@ -26,6 +32,10 @@ impl Next {
     pub fn command(self, id: &str, flags: &str, ctx: &Ctx) -> String {
         match self {
             Self::SameCommand => ctx.again(&["--fresh"], &[]),
+            Self::SameCommandMore => ctx.again_with_limit(MAX_COST, &["--fresh"], &[]),
+            Self::SameCommandResumeJobMore => {
+                ctx.again_with_limit(MAX_COST, &["--resume", "--fresh", "-"], &[format!("--resume={id}")])
+            }
             Self::SameCommandResume => ctx.again(&["--resume", "--fresh"], &["--resume".to_owned()]),
             Self::SameCommandResumeJob => ctx.again(&["--resume", "--fresh", "-"], &[format!("--resume={id}")]),
             Self::ResumeRun => format!("llbatch run{flags} --resume={id} -o FILE"),

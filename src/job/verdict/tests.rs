@@ -96,7 +96,7 @@ fn every_end_of_a_realtime_job_has_one_verdict() {
         (stopped(Exit::Interrupt, realtime(rows(1, 1), RUN)), Interrupted, Exit::Interrupt, Some(Next::SameCommand)),
         (stopped(Exit::Auth, realtime(rows(0, 0), RUN_JOB)), Interrupted, Exit::Auth, Some(Next::SameCommandResumeJob)),
         (stopped(Exit::Budget, realtime(rows(1, 0), RUN)), Interrupted, Exit::Budget, Some(Next::SameCommand)),
-        (stopped(Exit::Budget, realtime(rows(1, 0), capped)), Interrupted, Exit::Budget, None),
+        (stopped(Exit::Budget, realtime(rows(1, 0), capped)), Interrupted, Exit::Budget, Some(Next::SameCommandMore)),
         (stopped(Exit::Interrupt, realtime(rows(1, 0), capped)), Interrupted, Exit::Interrupt, Some(Next::SameCommand)),
         (stopped(Exit::Io, realtime(rows(4, 0), RUN)), Interrupted, Exit::Io, Some(Next::SameCommand)),
         (stopped(Exit::Failure, realtime(rows(4, 0), RUN)), Interrupted, Exit::Failure, Some(Next::SameCommand)),

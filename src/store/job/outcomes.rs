@@ -315,10 +315,11 @@ impl JobDb {
         damaged.map_or(Ok(()), |row| Err(self.damaged_row(row)))
     }
 
-    /// The number of answered rows, and of failed rows.
+    /// The number of answered rows, and of failed rows. Rows that a stop of the run left are neither.
     pub fn counts(&self) -> Result<(u64, u64)> {
+        let count = "SELECT coalesce(sum(ok), 0), coalesce(sum(NOT ok AND code IS NOT ?1), 0) FROM outcome";
         self.run(|db| {
-            db.query_row("SELECT coalesce(sum(ok), 0), coalesce(sum(NOT ok), 0) FROM outcome", [], |row| {
+            db.query_row(count, [ErrorCode::Interrupted.as_str()], |row| {
                 Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
             })
         })

@@ -113,6 +113,39 @@ fn a_rejected_answer_is_asked_for_again_as_often_as_the_user_says() {
 }
 
 #[test]
+fn rows_that_a_budget_stops_between_rechecks_are_still_to_do() {
+    let recorder = server(&[&["no"], &["no"], &["no"], &["no"]]);
+    let home = Home::new();
+    let args = ["--json-schema", "person.json", "--recheck", "9", "--concurrency", "2", "--max-cost"];
+    let out = run(&home, &recorder, 4, &[&args[..], &["0.0004"]].concat()).code(5);
+    let asked = recorder.count("POST");
+    assert!((4..9).contains(&asked), "{asked}");
+    let rows = serde_json::json!({"total": 4, "succeeded": 0, "failed": 0, "pending": 4});
+    let summary = home.json("s.json");
+    for name in ["total", "succeeded", "failed", "pending"] {
+        assert_eq!(summary["rows"][name], rows[name], "{name}: {}", out.stderr);
+    }
+    assert_eq!((&summary["state"], &summary["errors"]), (&"interrupted".into(), &Value::Array(Vec::new())));
+    assert!(summary["exit"]["next"].as_str().unwrap().ends_with("--max-cost USD"), "{summary}");
+    assert_eq!(summary["tokens"]["total"], asked * 1010);
+    let status: Value = serde_json::from_str(&home.llbatch(&["status", "last", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(status["jobs"][0]["rows"], rows);
+    let report: Value = serde_json::from_str(&home.llbatch(&["report", "last", "--json"]).code(0).stdout).unwrap();
+    assert_eq!((&report["rows"]["pending"], &report["exit"]["code"]), (&4.into(), &75.into()));
+    // The rejected answers were paid for, and are there to be looked at.
+    assert!(!home.exists("out.jsonl"));
+    let found = home.read("out.jsonl.partial");
+    assert_eq!(raw_codes(&found).iter().filter(|code| *code == "interrupted" || *code == "budget").count(), 4);
+    assert!(found.contains("the run was stopped; before that: the answer") && found.contains("\"content\":\"no\""));
+    let files = home.llbatch(&["report", "out.jsonl.partial"]).code(0);
+    assert!(!files.stdout.contains("bug") && !files.stderr.contains("bug"), "{}{}", files.stdout, files.stderr);
+    run(&home, &recorder, 4, &[&args[..], &["1"]].concat()).code(3);
+    assert_eq!(raw_codes(&home.read("out.jsonl")), ["invalid_answer"; 4]);
+    assert_eq!(home.json("s.json")["tokens"]["total"], recorder.count("POST") * 1010);
+    assert!(!home.exists("out.jsonl.partial"));
+}
+
+#[test]
 fn choices_are_held_against_the_answer_and_asked_for_only_on_together() {
     let recorder = server(&[&[" yes\n"], &["perhaps"]]);
     let home = Home::new();

@@ -1,37 +1,67 @@
 //! Answers that come as streams (`--stream`): the same results, and no more waiting for a slow answer than for a fast one.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Home, MODEL, Recorder, questions, raw_codes};
+use crate::support::{Home, MODEL, Recorder, Server, questions, raw_codes};
 
-/// The lines of results, without what differs from run to run.
-fn answers(home: &Home, name: &str) -> Vec<(Value, Value, Value)> {
-    let line = |line: &str| {
-        let mut line: Value = serde_json::from_str(line).unwrap();
-        let mut body = line["response"]["body"].take();
-        for choice in body["choices"].as_array_mut().unwrap() {
-            // A stream without tool calls does not name them.
-            choice["message"]
-                .as_object_mut()
-                .unwrap()
-                .retain(|name, value| name != "tool_calls" || value[0].is_object());
-        }
-        (line["custom_id"].take(), body["choices"].clone(), body["usage"].clone())
+/// Requests of every form: their endpoint, and the members of their body beside the model.
+fn requests() -> Vec<(&'static str, Value)> {
+    let chat = |extra: Value| {
+        let mut body = json!({"messages": [{"role": "user", "content": "What is a lamp? get_time get_weather"}]});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        ("chat", body)
     };
-    home.read(name).lines().map(line).collect()
+    let city = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let tools = json!([
+        {"type": "function", "function": {"name": "get_weather", "parameters": city}},
+        {"type": "function", "function": {"name": "get_time"}},
+    ]);
+    let completion =
+        |extra: &str| ("completions", serde_json::from_str(&format!("{{\"prompt\": \"once\"{extra}}}")).unwrap());
+    vec![
+        chat(json!({})),
+        chat(json!({"n": 3})),
+        chat(json!({"max_tokens": 3})),
+        chat(json!({"response_format": {"type": "json_object"}})),
+        chat(json!({"tools": tools})),
+        chat(json!({"tools": tools, "n": 2, "max_tokens": 4})),
+        chat(json!({"logprobs": true, "top_logprobs": 2, "n": 2})),
+        chat(json!({"logprobs": 0})),
+        chat(json!({"logprobs": 2})),
+        chat(json!({"reasoning": {"enabled": true}})),
+        chat(json!({"reasoning_effort": "high", "max_tokens": 9})),
+        completion(""),
+        completion(", \"n\": 2"),
+        completion(", \"logprobs\": 0"),
+        completion(", \"logprobs\": 1, \"n\": 2"),
+    ]
 }
 
 #[test]
-fn streamed_results_are_those_of_whole_answers() {
-    let home = Home::new();
-    home.write("in.jsonl", questions(1..=10));
-    for (name, extra) in [("plain", &[][..]), ("n", &["--set", "n=2"]), ("cut", &["--max-tokens", "3"])] {
-        let usual = ["run", "in.jsonl", "--sandbox", "-m", MODEL, "--fresh"];
-        let (whole, streamed) = (format!("{name}.jsonl"), format!("{name}-streamed.jsonl"));
-        home.llbatch(&[&usual[..], extra, &["-o", &whole]].concat()).code(0);
-        home.llbatch(&[&usual[..], extra, &["-o", &streamed, "--stream", "--summary", "s.json"]].concat()).code(0);
-        assert_eq!(answers(&home, &whole), answers(&home, &streamed), "{name}");
-        assert_eq!(home.json("s.json")["rows"]["succeeded"], 10, "{name}");
+fn streamed_results_are_those_of_whole_answers_byte_for_byte() {
+    for dialect in ["together", "openai"] {
+        let server = Server::start(&["--dialect", dialect]);
+        for endpoint in ["chat", "completions"] {
+            let home = Home::new();
+            let bodies = requests().into_iter().filter(|(own, _)| *own == endpoint).map(|(_, body)| body);
+            let rows = bodies.enumerate().map(|(nth, body)| {
+                let mut row = json!({"custom_id": format!("r{nth}"), "body": body});
+                row["body"]["model"] = MODEL.into();
+                format!("{row}\n")
+            });
+            let rows: Vec<String> = rows.collect();
+            home.write("in.jsonl", rows.concat());
+            let usual = ["in.jsonl", "--endpoint", endpoint, "--fresh"];
+            home.run(&server, &[&usual[..], &["-o", "whole.jsonl"]].concat()).code(0);
+            let streamed = ["-o", "streamed.jsonl", "--stream", "--summary", "s.json"];
+            home.run(&server, &[&usual[..], &streamed].concat()).code(0);
+            assert!(home.json("s.json")["first_token_ms"]["p50"].is_u64(), "they came as streams");
+            let (whole, streamed) = (home.read("whole.jsonl"), home.read("streamed.jsonl"));
+            for ((row, whole), streamed) in rows.iter().zip(whole.lines()).zip(streamed.lines()) {
+                assert_eq!(streamed, whole, "{dialect}: {row}");
+            }
+            assert_eq!(streamed, whole, "{dialect}");
+        }
     }
 }
 
