@@ -151,6 +151,19 @@ measure() {
     fi
 }
 
+# Factor by which the clock of a counted run is slower than the machine's (slow_clock.c). llbatch claims rows one by one below
+# 16 rows in 30 ms, which is near the pace of an emulator: one binary was counted at 116,000 instructions a row and, in an
+# emulator half as fast, at 184,000. With this factor, an emulator may be twenty times slower than that pace. Four counts of
+# that binary were then 114,100 to 115,300, one of them in the slower emulator.
+SLOWER=20
+
+# Builds that clock. What starts a process with it is in CLOCK.
+slow_clock() {
+    await cc -shared -fPIC -O1 -o "$TMP/slow_clock.so" "$ROOT/tests/bench/slow_clock.c" -ldl || die 'the clock was not built'
+    # shellcheck disable=SC2034 # used by the scripts that source this
+    CLOCK=(env LD_PRELOAD="$TMP/slow_clock.so" SLOWER=$SLOWER)
+}
+
 # Arithmetic with a printf format: calc %.2f '1 / 3'
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }
 # Whether a comparison holds: holds '0.5 <= 1'
