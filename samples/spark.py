@@ -4,8 +4,7 @@
 
 All nodes see INPUT and OUT by the same paths. STATE names a directory of each node (default: /tmp/llbatch). A task that
 fails is tried again by Spark, and goes on from the state on its node, on another node from OUT/answers. If its Python dies,
-llbatch ends too. Leave spark.speculation off: the copy of a task that still works takes the answers that are sealed, and
-pays for the others too.
+llbatch ends too. Leave spark.speculation off: the copy of a task waits for the one that works.
 """
 
 import os

@@ -26,7 +26,7 @@
 //! | [`row_set`] | a set of rows at one bit each | – |
 //! | [`columnar`] | Parquet files: rows as JSON text, and back; from bytes that can be read at any place | – |
 //! | [`atomic_file`] | files and objects that appear when they are complete | objects |
-//! | [`machine`] | names of this host, its boot and this process; the signals that it ignores | – |
+//! | [`machine`] | names of this host, its boot and this process; whether another process has ended; the signals that this one ignores | – |
 //! | [`state_place`] | the state directory's path, and whether one host or several see it | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`attached`] | local files that requests carry: found, typed and hashed, and read when they are sent | – |

@@ -2,7 +2,10 @@
 //! ignores.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a host's name in a file name. The rest is cut off.
 const LONGEST_HOST: usize = 48;
@@ -10,7 +13,7 @@ const LONGEST_HOST: usize = 48;
 const BOOT: usize = 8;
 
 /// A process on a host, since a boot of that host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessName {
     /// The name of the host, as far as it may stand in a file name.
     pub host: String,
@@ -20,6 +23,29 @@ pub struct ProcessName {
     pub boot: String,
     /// A hash of the machine's id. Empty: this is a container, or the machine has none.
     pub machine: String,
+}
+
+/// The relation of another process to this one, as far as their names prove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// Same boot of the same kernel: it runs, or ran.
+    SameBoot,
+    /// An earlier boot of this machine: the process is gone.
+    EarlierBoot,
+    /// Another host: the process may be alive.
+    OtherHost,
+}
+
+/// A process as others can look for it: its name, and the marks that no later process under the same kernel has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessMark {
+    /// Its name.
+    #[serde(flatten)]
+    pub name: ProcessName,
+    /// The namespace of process ids, in which it has its id. 0: unknown.
+    space: u64,
+    /// The time of its start, in ticks since the boot. 0: unknown.
+    started: u64,
 }
 
 /// The namespace of host names that a machine starts with, as `/proc` shows it. Containers have others.
@@ -52,6 +78,68 @@ impl ProcessName {
         let process = line("process ")?.parse().ok()?;
         Some(Self { host: line("host ")?, process, boot: line("boot ")?, machine: line("machine ")? })
     }
+
+    /// Compares the name with that of this process, `own`.
+    pub fn relation(&self, own: &Self) -> Relation {
+        let same_host = self.host == own.host;
+        if self.boot == own.boot && (same_host || !own.boot.is_empty()) {
+            return Relation::SameBoot;
+        }
+        // Containers on several machines may have one name, but they know no machine.
+        let same_machine = same_host && !own.machine.is_empty() && self.machine == own.machine;
+        if same_machine && !self.boot.is_empty() && !own.boot.is_empty() {
+            Relation::EarlierBoot
+        } else {
+            Relation::OtherHost
+        }
+    }
+}
+
+impl ProcessMark {
+    /// This process.
+    pub fn own() -> Self {
+        let name = ProcessName::own();
+        let started = process_state(name.process).map_or(0, |(_, started)| started);
+        Self { name, space: process_space(), started }
+    }
+
+    /// Returns true if the process has provably ended. `false` proves nothing: it may be on another host.
+    pub fn is_gone(&self) -> bool {
+        match self.name.relation(&ProcessName::own()) {
+            Relation::EarlierBoot => true,
+            Relation::OtherHost => false,
+            // In another container its id may be that of another process.
+            Relation::SameBoot => self.space != 0 && self.space == process_space() && !self.is_alive(),
+        }
+    }
+
+    /// Looks for the process in the namespace that both share.
+    fn is_alive(&self) -> bool {
+        let id = i32::try_from(self.name.process).ok().and_then(rustix::process::Pid::from_raw);
+        let Some(id) = id else { return true };
+        if rustix::process::test_kill_process(id) == Err(rustix::io::Errno::SRCH) {
+            return false;
+        }
+        // A mount of /proc may hide other users' processes.
+        process_state(self.name.process).is_none_or(|(state, started)| {
+            let other = self.started != 0 && started != self.started;
+            !other && !matches!(state, 'Z' | 'X')
+        })
+    }
+}
+
+/// The state of a process, and the time of its start in ticks since the boot.
+fn process_state(process: u32) -> Option<(char, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before may hold anything.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// The namespace of process ids that this process lives in. 0: unknown.
+fn process_space() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |space| space.ino())
 }
 
 impl fmt::Display for ProcessName {
@@ -101,5 +189,48 @@ mod tests {
         for end in 0..text.len() {
             assert_eq!(ProcessName::parse(&text[..end]), None, "{end}");
         }
+    }
+
+    fn name(host: &str, boot: &str, machine: &str) -> ProcessName {
+        ProcessName { host: host.to_owned(), process: 7, boot: boot.to_owned(), machine: machine.to_owned() }
+    }
+
+    #[test]
+    fn only_an_earlier_boot_of_the_same_machine_is_provably_gone() {
+        use Relation::{EarlierBoot, OtherHost, SameBoot};
+        let own = name("node7", "b2", "m1");
+        let cases = [
+            (name("node7", "b2", "m1"), SameBoot),
+            // A container of this machine has another name, and the same kernel.
+            (name("pod", "b2", ""), SameBoot),
+            (name("node7", "b1", "m1"), EarlierBoot),
+            (name("node7", "b1", ""), OtherHost),
+            (name("node7", "b1", "m2"), OtherHost),
+            (name("node8", "b1", "m1"), OtherHost),
+            (name("node7", "", "m1"), OtherHost),
+        ];
+        for (holder, expected) in cases {
+            assert_eq!(holder.relation(&own), expected, "{holder:?}");
+        }
+        // In containers the name alone proves nothing.
+        assert_eq!(name("pod", "b1", "").relation(&name("pod", "b2", "")), OtherHost);
+        // A system without ids of boots.
+        assert_eq!(name("mac", "", "").relation(&name("mac", "", "")), SameBoot);
+        assert_eq!(name("mac", "", "").relation(&name("pro", "", "")), OtherHost);
+    }
+
+    #[test]
+    fn process_is_gone_when_it_has_ended_and_its_id_means_another_one() {
+        let own = ProcessMark::own();
+        assert!(own.started > 0 && own.space > 0 && !own.is_gone(), "{own:?}");
+        assert!(ProcessMark { started: own.started + 1, ..own.clone() }.is_gone(), "a later process has its id");
+        // Linux gives no process an id beyond four millions.
+        let name = ProcessName { process: 5_000_000, ..own.name.clone() };
+        let ended = ProcessMark { name, started: 0, ..own.clone() };
+        assert!(ended.is_gone());
+        // Ids of another container, and those of another host, prove nothing.
+        assert!(!ProcessMark { space: own.space + 1, ..ended.clone() }.is_gone());
+        let name = ProcessName { boot: "b1".to_owned(), machine: String::new(), ..ended.name };
+        assert!(!ProcessMark { name, ..own }.is_gone());
     }
 }

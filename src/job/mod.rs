@@ -38,6 +38,7 @@ pub mod spec;
 mod stop;
 mod sweep;
 mod tally;
+mod task_turn;
 pub mod verdict;
 
 pub use signals::outlive_file_limit;

@@ -25,6 +25,7 @@ use super::shared_answers::{RunSealer, SealKeys, SharedAnswers};
 use super::signals::{self, Signals};
 use super::stop::Stop;
 use super::tally::{NewRows, RowFolds, Tally};
+use super::task_turn::{TaskTurn, TurnWait};
 use super::verdict::JobCommand;
 use crate::api::Client;
 use crate::context::Ctx;
@@ -81,10 +82,18 @@ pub fn run(mut ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     ctx.concern(&start.claimed.job.id);
     let mut earlier = start.sort_out(&ask, new, workspace)?;
     let answers = answers.map(Mutex::new);
+    let engine = Arc::new(Shared::default());
+    let signals = Signals::watch(Arc::clone(&engine), finishing(ctx.ui.clone(), ask.speed.grace), ctx)?;
     let keys = shared.as_ref().map(|_| Arc::<SealKeys>::default());
-    let sealer =
-        shared.zip(keys.as_ref()).map(|(shared, keys)| shared.take(&mut earlier, &start, keys, ctx)).transpose()?;
-    ActiveRun { ask, remote, workspace, progress, start, answers, keys }.answer(earlier, outputs, sealer)
+    let (mut turn, mut sealer) = (TaskTurn::default(), None);
+    if let Some((shared, keys)) = shared.zip(keys.as_ref()) {
+        let wait = TurnWait { engine: &engine, signals: &signals, deadline: ask.speed.deadline, progress: &progress };
+        let (taken, parts) = TaskTurn::take(&shared, &mut earlier, &start, &wait, ctx)?;
+        sealer = Some(shared.sealer(&earlier, &parts, keys)?);
+        turn = taken;
+    }
+    let run = ActiveRun { ask, remote, workspace, progress, start, answers, keys, engine, signals };
+    run.answer(earlier, outputs, sealer, turn)
 }
 
 /// A run whose job is ready.
@@ -98,11 +107,20 @@ struct ActiveRun<'a> {
     answers: Option<Mutex<EarlierAnswers>>,
     /// The keys of the requests in flight, for answers that other tasks may take.
     keys: Option<Arc<SealKeys>>,
+    /// Shared by the engine, the consumer and the signals.
+    engine: Arc<Shared>,
+    signals: Signals,
 }
 
 impl ActiveRun<'_> {
     /// Sends the remaining rows, writes the results and sums up.
-    fn answer(self, mut earlier: EarlierOutcomes, outputs: Outputs, sealer: Option<RunSealer>) -> Result<Ended> {
+    fn answer(
+        self,
+        mut earlier: EarlierOutcomes,
+        outputs: Outputs,
+        sealer: Option<RunSealer>,
+        turn: TaskTurn,
+    ) -> Result<Ended> {
         let ctx = self.workspace.ctx;
         let mut job = self.start.claimed.job.clone();
         let funds = RunFunds::open(&self.ask, &mut job, &earlier.db, self.workspace)?;
@@ -116,8 +134,7 @@ impl ActiveRun<'_> {
         let rows = self.start.rows();
         let read = self.ask.delivery.form.is_flat().then(Arc::<ReadBlocks>::default);
         let reader = read.as_ref().map(|read| RowReader::beside(rows.inputs, rows.builder, Some(Arc::clone(read))));
-        let shared = Arc::new(Shared::default());
-        let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx)?;
+        let (shared, signals) = (&self.engine, &self.signals);
         let started = Instant::now();
         let placer = self.placer(&mut earlier.db)?;
         let options = self.options(&earlier, funds.budget);
@@ -128,12 +145,12 @@ impl ActiveRun<'_> {
         let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*earlier.done).clone(), reader);
         let (skipped, reused, discarded) = (earlier.skipped(), Arc::clone(&earlier.done), earlier.discarded);
         let entry = JobEntry::new(self.workspace.store.ledger()?, &mut job, started);
-        let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
+        let mut consumer = self.consumer(earlier, results, entry, Arc::clone(shared));
         consumer.tally.live = LiveMetrics::of(consumer.entry.job, &consumer.db, ctx)?;
         (consumer.reservation, consumer.sealer, consumer.placer) = (funds.reservation, sealer, placer);
         let rows = self.start.rows();
         let feed = self.feed(&skipped, read.as_deref());
-        let mut driven = drive(consumer, urls, &options, &feed, &shared)?;
+        let mut driven = drive(consumer, urls, &options, &feed, shared)?;
         self.progress.finish();
         let mut unwritable = signals.is_hurried();
         // The results would mix rows of two versions of the input.
@@ -144,6 +161,7 @@ impl ActiveRun<'_> {
         let elapsed = started.elapsed();
         job.active_ms += u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let stop = Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref(), self.remote.is_without_key());
+        let stop = turn.end(stop, signals.first());
         let over_budget = stop.as_ref().is_some_and(|stop| stop.over_budget);
         let finish = Finish {
             workspace: self.workspace,

@@ -176,6 +176,11 @@ impl RunStart {
         Ok(EarlierOutcomes { db, done: Arc::new(done), awaited, answered, failed, discarded })
     }
 
+    /// Returns the number of rows that neither have an outcome nor wait for batches.
+    pub fn left(&self, earlier: &EarlierOutcomes) -> u64 {
+        self.checked.rows - earlier.done.count() - earlier.awaited.count()
+    }
+
     /// Returns an error if the input was written to since the check.
     pub fn changed(&self) -> Option<Error> {
         let changed = self.source.inputs.stamp() != self.source.stamp;

@@ -1,6 +1,6 @@
 //! Answers that tasks of one job share in a directory or a bucket (`--answers`): taken when a run begins, sealed while it goes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use super::finish::Workspace;
@@ -12,7 +12,7 @@ use crate::outcome::{Fingerprint, Follower, Outcome};
 use crate::request::RequestKey;
 use crate::row_set::RowSet;
 use crate::rules::AnswerRules;
-use crate::sealed::{AnswersDir, JobMark, PartPlace, PartRead, SealedAnswer, Sealer, read_part};
+use crate::sealed::{AnswersDir, ClaimSeat, JobMark, PartPlace, PartRead, SealedAnswer, Sealer, read_part};
 use crate::store::JobDb;
 use crate::text;
 
@@ -26,6 +26,14 @@ pub(super) struct SharedAnswers {
     of: JobMark,
     /// The jobs of this state directory with the same requests. They have recorded what their answers cost.
     others: Vec<JobDb>,
+}
+
+/// The parts that a run has read.
+#[derive(Debug, Default)]
+pub(super) struct TakenParts {
+    seen: HashSet<String>,
+    /// The rows that they answer.
+    sealed: RowSet,
 }
 
 /// Seals the answers of a run.
@@ -101,23 +109,38 @@ impl SharedAnswers {
         Ok(Some(Self { dir: AnswersDir::create(path)?, of, others }))
     }
 
-    /// Puts the answers of other tasks into the job's database, and begins to seal those that are missing in the directory.
+    /// The directory.
+    pub const fn dir(&self) -> &AnswersDir {
+        &self.dir
+    }
+
+    /// The claim on the rows of the job that nobody has answered.
+    ///
+    /// # Errors
+    /// 74 if the directory cannot be written.
+    pub fn seat(&self) -> Result<ClaimSeat> {
+        ClaimSeat::open(&self.dir, &self.of)
+    }
+
+    /// Puts the answers of other tasks into the job's database, as far as they are in parts that were not read yet.
     ///
     /// # Errors
     /// 74 if a file cannot be read or written.
     pub fn take(
         &self,
+        parts: &mut TakenParts,
         earlier: &mut EarlierOutcomes,
         start: &RunStart,
-        keys: &Arc<SealKeys>,
         ctx: &Ctx,
-    ) -> Result<RunSealer> {
+    ) -> Result<()> {
         let before = earlier.answered;
-        let mut sealed = RowSet::default();
         for part in self.dir.parts_of(&self.of)? {
+            if !parts.seen.insert(part.to_string()) {
+                continue;
+            }
             if let Some(answers) = self.read(&part, ctx)? {
                 for answer in &answers {
-                    sealed.insert(answer.outcome.row);
+                    parts.sealed.insert(answer.outcome.row);
                 }
                 self.restore(answers, earlier, start)?;
             }
@@ -125,12 +148,19 @@ impl SharedAnswers {
         earlier.db.commit(true)?;
         let taken = earlier.answered - before;
         if taken > 0 {
-            let (rows, dir) = (text::plural(taken, "row"), &self.dir);
-            let left = text::count(start.checked.rows - earlier.done.count() - earlier.awaited.count());
+            let (rows, dir, left) = (text::plural(taken, "row"), &self.dir, text::count(start.left(earlier)));
             ctx.ui.note(&format!("{rows} answered by other tasks of this job, taken from {dir}; {left} to go"));
         }
+        Ok(())
+    }
+
+    /// Begins to seal the answers that are missing in the directory.
+    ///
+    /// # Errors
+    /// 74 if a file cannot be written.
+    pub fn sealer(&self, earlier: &EarlierOutcomes, parts: &TakenParts, keys: &Arc<SealKeys>) -> Result<RunSealer> {
         let mut sealer = Sealer::new(&self.dir, self.of.clone())?;
-        seal_earlier(&earlier.db, &earlier.done, &sealed, &mut sealer)?;
+        seal_earlier(&earlier.db, &earlier.done, &parts.sealed, &mut sealer)?;
         Ok(RunSealer { sealer, keys: Arc::clone(keys) })
     }
 

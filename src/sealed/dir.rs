@@ -188,7 +188,7 @@ fn parts_in(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The paths in a directory, sorted. None if it is missing.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |error| Error::io(format!("{}: cannot be read", dir.display()), error);
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -201,7 +201,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn make(dir: &Path) -> Result<()> {
+pub(super) fn make(dir: &Path) -> Result<()> {
     // Answers are private, as they are in the state directory.
     DirBuilder::new()
         .recursive(true)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
-use crate::machine::ProcessName;
+use crate::machine::{ProcessName, Relation};
 
 /// The name of the file that names the host.
 const NAME: &str = "host.lock";
@@ -23,17 +23,6 @@ const USERS: &str = "host-users.lock";
 const TRIES: u32 = 100;
 /// The pause between them.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// The relation of the process that holds the lock to this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Relation {
-    /// Same boot of the same kernel: kernel locks tell whether the process lives.
-    SameBoot,
-    /// An earlier boot of this machine: the process is gone.
-    EarlierBoot,
-    /// Another host: the process may be alive.
-    OtherHost,
-}
 
 /// The host that works in a state directory. Dropped, it makes room for others unless processes of this host still work there.
 #[derive(Debug)]
@@ -66,7 +55,8 @@ impl HostLock {
             match holder(&path).map_err(unusable)? {
                 HostHolder::Nobody if create(&path, &own).map_err(unusable)? => return Ok(Self { path, users }),
                 HostHolder::Nobody | HostHolder::Unnamed => {}
-                HostHolder::Process(other) => match relation(&other, &own) {
+                HostHolder::Process(other) => match other.relation(&own) {
+                    // Kernel locks arbitrate.
                     Relation::SameBoot => return Ok(Self { path, users }),
                     Relation::EarlierBoot => {
                         replace(&path, &own).map_err(unusable)?;
@@ -91,7 +81,7 @@ impl Drop for HostLock {
             remove_stale(&self.path);
             // If it stays, this host has it, and its next process removes it.
             if let Ok(HostHolder::Process(holder)) = holder(&self.path)
-                && relation(&holder, &ProcessName::own()) == Relation::SameBoot
+                && holder.relation(&ProcessName::own()) == Relation::SameBoot
             {
                 drop(std::fs::remove_file(&self.path));
             }
@@ -161,21 +151,6 @@ fn written(path: &Path, own: &ProcessName) -> IoResult<PathBuf> {
     Ok(new)
 }
 
-/// Compares the names of `holder` and `own`: the relation that they prove.
-fn relation(holder: &ProcessName, own: &ProcessName) -> Relation {
-    let same_host = holder.host == own.host;
-    if holder.boot == own.boot && (same_host || !own.boot.is_empty()) {
-        return Relation::SameBoot;
-    }
-    // Containers on several machines may have one name, but they know no machine.
-    let same_machine = same_host && !own.machine.is_empty() && holder.machine == own.machine;
-    if same_machine && !holder.boot.is_empty() && !own.boot.is_empty() {
-        Relation::EarlierBoot
-    } else {
-        Relation::OtherHost
-    }
-}
-
 fn refused(dir: &Path, path: &Path, held: Option<&ProcessName>) -> Error {
     let at = dir.display();
     let Some(ProcessName { host, process, .. }) = held else {
@@ -196,30 +171,6 @@ mod tests {
 
     fn name(host: &str, boot: &str, machine: &str) -> ProcessName {
         ProcessName { host: host.to_owned(), process: 7, boot: boot.to_owned(), machine: machine.to_owned() }
-    }
-
-    #[test]
-    fn only_an_earlier_boot_of_the_same_machine_is_provably_gone() {
-        use Relation::{EarlierBoot, OtherHost, SameBoot};
-        let own = name("node7", "b2", "m1");
-        let cases = [
-            (name("node7", "b2", "m1"), SameBoot),
-            // A container of this machine has another name, and the same kernel.
-            (name("pod", "b2", ""), SameBoot),
-            (name("node7", "b1", "m1"), EarlierBoot),
-            (name("node7", "b1", ""), OtherHost),
-            (name("node7", "b1", "m2"), OtherHost),
-            (name("node8", "b1", "m1"), OtherHost),
-            (name("node7", "", "m1"), OtherHost),
-        ];
-        for (holder, expected) in cases {
-            assert_eq!(relation(&holder, &own), expected, "{holder:?}");
-        }
-        // In containers the name alone proves nothing.
-        assert_eq!(relation(&name("pod", "b1", ""), &name("pod", "b2", "")), OtherHost);
-        // A system without ids of boots.
-        assert_eq!(relation(&name("mac", "", ""), &name("mac", "", "")), SameBoot);
-        assert_eq!(relation(&name("mac", "", ""), &name("pro", "", "")), OtherHost);
     }
 
     fn dir() -> tempfile::TempDir {

@@ -255,7 +255,7 @@ pub struct OnceArgs {
 #[derive(Debug, Args, Default)]
 pub struct AnswersArgs {
     /// Also keep answers in a directory or at an s3://, gs:// or az:// URL that other machines share, and take those that tasks
-    /// of the same job left there
+    /// of the same job left there; of two copies of a task at once, one waits for the answers of the other
     #[arg(long, value_name = "DIR|URL")]
     pub answers: Option<PathBuf>,
 }

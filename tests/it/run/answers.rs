@@ -172,33 +172,6 @@ fn shards_repeats_and_streams_are_taken_like_other_rows() {
     }
 }
 
-#[test]
-fn two_tasks_of_one_job_at_once_do_no_harm() {
-    let (home, server) = (Home::new(), Server::start(&["--latency", "10ms"]));
-    home.write("in.jsonl", prompts(1..=60));
-    let tasks: Vec<_> = ["a", "b"]
-        .map(|machine| {
-            let flags = on(machine);
-            let out = format!("{machine}.jsonl");
-            let other = ["-o", &out, "--concurrency", "4"];
-            let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-            flags.drain(1..3);
-            flags.drain(3..5);
-            home.spawn(&server, &[&flags[..], &other].concat())
-        })
-        .into_iter()
-        .collect();
-    for task in tasks {
-        task.wait().code(0);
-    }
-    let paid = server.bill();
-    run(&home, &server, "c", &[]).code(0).says(&["60 rows answered by other tasks"]);
-    assert_eq!(server.bill(), paid);
-    for out in ["a.jsonl", "b.jsonl", "out.jsonl"] {
-        answered(&home.read(out), 1..=60);
-    }
-}
-
 /// Money in a summary.
 fn usd(home: &Home) -> f64 {
     home.json("s.json")["cost"]["usd"].as_f64().unwrap()

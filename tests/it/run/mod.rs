@@ -3,6 +3,7 @@
 mod answers;
 mod bytes;
 mod checked_answers;
+mod copies;
 mod crash;
 mod dedupe;
 mod disk;
