@@ -11,6 +11,8 @@ use crate::error::{Error, Exit, Result};
 use crate::machine::ignored_signals;
 use crate::realtime::Shared;
 
+/// The signal of Ctrl-C.
+const SIGINT: i32 = 2;
 /// SIGXFSZ has the same number on every Unix.
 const SIGXFSZ: i32 = 25;
 /// Time for an orderly end after a second signal, before llbatch ends the process. The store survives that.
@@ -60,6 +62,9 @@ impl Signals {
                 tokio::spawn(async move { while stream.recv().await.is_some() && send.send(number).is_ok() {} });
             }
             let Some(number) = arrived.recv().await else { return };
+            if number == SIGINT {
+                ui.after_interrupt();
+            }
             seen.store(number, Ordering::Release);
             shared.stop.cancel();
             if works.strong_count() > 0 {
@@ -100,7 +105,7 @@ impl Signals {
 
 /// Says what a second signal does.
 pub const fn again(first: i32) -> &'static str {
-    if first == 2 { "Ctrl-C again stops at once" } else { "a second signal stops at once" }
+    if first == SIGINT { "Ctrl-C again stops at once" } else { "a second signal stops at once" }
 }
 
 /// Makes the size limit of files (`ulimit -f`) an error of the write. Without this, the signal would kill the process.

@@ -27,7 +27,7 @@ pub use counts::{BatchCounts, RunCounts};
 use log_line::log_line;
 pub use log_line::{LogFormat, LogLevel};
 pub use options::{AutoSwitch, Results, UiOptions};
-use options::{Streams, rewraps, terminal_columns};
+use options::{Streams, echoes_interrupts, rewraps, terminal_columns};
 pub use progress::Progress;
 use progress::{LOG_INTERVAL, ProgressMode};
 pub use stdout::StdoutWriter;
@@ -395,6 +395,14 @@ impl Ui {
             self.apart(|| drop(write!(io::stderr(), "\x1b[{rows}A\x1b[J")));
         } else {
             drop(write!(io::stderr(), "{}", "\n".repeat(rows)));
+        }
+    }
+
+    /// Puts the bar in its place again after Ctrl-C. indicatif leaves the cursor at the edge, so that the terminal's echo, `^C`,
+    /// takes a row of its own below the bar.
+    pub fn after_interrupt(&self) {
+        if self.is_drawn() && echoes_interrupts() {
+            self.apart(|| drop(write!(io::stderr(), "\x1b[1A\x1b[J")));
         }
     }
 

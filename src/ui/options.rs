@@ -104,6 +104,13 @@ pub(super) fn terminal_columns() -> Option<u16> {
     size.map(|(width, _)| width.0).filter(|width| *width > 0)
 }
 
+/// Returns whether the terminal shows `^C` for Ctrl-C.
+pub(super) fn echoes_interrupts() -> bool {
+    use rustix::termios::{LocalModes, tcgetattr};
+    let shown = LocalModes::ECHO | LocalModes::ECHOCTL | LocalModes::ISIG;
+    tcgetattr(io::stdin()).is_ok_and(|terminal| terminal.local_modes.contains(shown))
+}
+
 /// Returns whether the terminal is known to wrap the lines on its screen anew when it gets narrower. `is_set` looks up a
 /// variable of the environment.
 pub(super) fn rewraps(is_set: &dyn Fn(&str) -> bool) -> bool {

@@ -85,7 +85,7 @@ impl ReportDetails {
         let mut parts = Vec::new();
         parts.extend(speed.overall.map(|overall| format!("{} tokens/s in all", rate(overall))));
         if !overall_only && let (Some(p10), Some(p50), Some(p90)) = (speed.row_p10, speed.row_p50, speed.row_p90) {
-            parts.push(format!("one answer {} tokens/s (p10 {}, p90 {})", rate(p50), rate(p10), rate(p90)));
+            parts.push(format!("median answer {} tokens/s (p10 {}, p90 {})", rate(p50), rate(p10), rate(p90)));
         }
         parts
     }

@@ -99,7 +99,7 @@ fn speed(report: &ReportDocument) -> Option<Tile> {
     let percentiles = one.p50.zip(one.p90).zip(one.p99);
     let one = percentiles.map(|((p50, p90), p99)| {
         let [p50, p90, p99] = [p50, p90, p99].map(text::rate);
-        format!("; one answer {p50}/s, p90 {p90}, p99 {p99}")
+        format!("; median answer {p50}/s, p90 {p90}, p99 {p99}")
     });
     let note = format!("tokens of answers{}", one.unwrap_or_default());
     Some(Tile::new("speed", format!("{}/s", count(overall.round() as u64)), note))

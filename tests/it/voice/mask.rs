@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Lines of a summary that hold measurements.
-const MEASURED: [&str; 6] = ["time ", "latency ", "speed ", "one answer ", "slowest ", "dearest "];
+const MEASURED: [&str; 6] = ["time ", "latency ", "speed ", "median answer ", "slowest ", "dearest "];
 
 /// Units of measured times.
 const TIMES: [&str; 4] = ["ms", "s", "min", "h"];
@@ -18,7 +18,7 @@ pub fn masked(text: &str, home: &str) -> String {
     for line in text.lines() {
         let start = line.trim_start();
         // A batch that took no time at all has no speed.
-        if start.starts_with("speed ") && !start.contains("one answer") {
+        if start.starts_with("speed ") && !start.contains("median answer") {
             continue;
         }
         timed = (timed && !start.starts_with('}')) || start.ends_with("_ms\": {") || start.ends_with("_s\": {");
@@ -87,7 +87,7 @@ fn mask_measurements(line: &str) -> String {
     // A line that continues a table of slow rows begins with its time.
     let row = is_time(words[0]) || is_number(words[0]) && words.get(1).is_some_and(|unit| TIMES.contains(unit));
     let measured = row || MEASURED.iter().any(|word| start.starts_with(word));
-    let speed = start.starts_with("speed ") || start.starts_with("one answer ");
+    let speed = start.starts_with("speed ") || start.starts_with("median answer ");
     let indent = if row { 12 } else { line.len() - start.len() };
     let mut out = vec![];
     let mut i = 0;
