@@ -62,7 +62,12 @@ pub fn judge(bad: u64, rows: u64, skip_invalid: bool, action: Action, ui: &Ui) -
         return Ok(());
     }
     let text = format!("{} of {} cannot be sent; {nothing}", text::count(bad), text::plural(rows, "row"));
-    Err(Error::new(Exit::Data, text).hint(format!("fix the rows, or pass --skip-invalid to {good}")))
+    let hint = if bad == rows {
+        "fix the rows, or the flags that make requests of them".to_owned()
+    } else {
+        format!("fix the rows, or pass --skip-invalid to {good}")
+    };
+    Err(Error::new(Exit::Data, text).hint(hint))
 }
 
 /// Tells the user if `stream` was removed from rows.

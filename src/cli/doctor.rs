@@ -97,11 +97,13 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
     } else {
         print_text(&narrow(&checks, width), ctx)?;
     }
-    for check in &checks {
-        if let Some(problem) = &check.problem {
+    for (number, check) in checks.iter().enumerate() {
+        // A missing key is also the reason why the service is not asked.
+        let is_said = checks[..number].iter().any(|said| said.problem == check.problem && said.hint == check.hint);
+        if let Some(problem) = check.problem.as_ref().filter(|_| !is_said) {
             ctx.ui.warn(&format!("{}: {problem}", check.name));
         }
-        if let Some(hint) = &check.hint {
+        if let Some(hint) = check.hint.as_ref().filter(|_| !is_said) {
             ctx.ui.hint(hint);
         }
     }
@@ -344,7 +346,7 @@ fn online(ctx: &Ctx) -> Vec<Check> {
     let service = match connect(ctx) {
         Ok(service) => service,
         Err(error) => {
-            return vec![Check::new("service", "no usable answer", "tried").failed(&explain_keyless(error, ctx))];
+            return vec![Check::new("service", "not asked", "").failed(&explain_keyless(error, ctx))];
         }
     };
     let several = !service.others.is_empty();

@@ -47,6 +47,26 @@ const PAGES: [(&str, &str); 21] = [
     ("reference", include_str!("../../docs/reference.md")),
 ];
 
+/// Words for which users look, by the page that is about them.
+const TOPICS: [(&str, &[&str]); 13] = [
+    ("input", &["csv", "tsv", "jsonl", "parquet", "stdin", "ids", "parameters", "vision"]),
+    ("templates", &["prompt", "prompts", "jinja", "system"]),
+    ("results", &["output", "columns", "flat", "format", "formats"]),
+    (
+        "realtime",
+        &["resume", "resuming", "retries", "stream", "streaming", "speed", "concurrency", "limits", "rate-limit"],
+    ),
+    ("batch", &["batches", "discount", "discounts", "deadline", "rescue"]),
+    ("money", &["cost", "costs", "price", "prices", "budget", "dedupe", "reuse", "cache"]),
+    ("answers", &["schema", "json-schema", "choices", "validation"]),
+    ("endpoints", &["embeddings", "rerank", "images", "speech", "audio"]),
+    ("services", &["key", "keys", "config", "configuration", "environment", "proxy", "openai", "vllm", "certificates"]),
+    ("data", &["state", "s3", "gcs", "azure", "urls", "nfs", "privacy"]),
+    ("scale", &["shard", "shards", "slurm", "kubernetes", "ray", "spark"]),
+    ("schedulers", &["cron", "webhook", "notify", "metrics", "prometheus", "docker", "tags"]),
+    ("errors", &["exit", "exit-codes", "codes", "error-codes"]),
+];
+
 /// Runs `help`. `argv` is the whole command line.
 pub fn run(args: &HelpArgs, json: bool, ui: &Ui, argv: &[OsString]) -> Result<Exit> {
     let Some(name) = args.name.as_deref() else { return help_of(None, argv) };
@@ -57,6 +77,10 @@ pub fn run(args: &HelpArgs, json: bool, ui: &Ui, argv: &[OsString]) -> Result<Ex
         return help_of(Some(name), argv);
     }
     let pages: Vec<&str> = PAGES.iter().map(|(page, _)| *page).collect();
+    if let Some((page, _)) = TOPICS.iter().find(|(_, topics)| topics.contains(&name.to_lowercase().as_str())) {
+        return Err(Error::usage(format!("no command or page `{name}`"))
+            .hint(format!("`llbatch help {page}` is about it; `llbatch help` lists commands and pages")));
+    }
     if let Some(near) = nearest(name, &pages) {
         return Err(Error::usage(format!("no command or page `{name}`"))
             .hint(format!("`llbatch help {near}` is the nearest; `llbatch help` lists commands and pages")));

@@ -1,7 +1,7 @@
 //! A file's bytes, unpacked.
 
 use std::io::{self, BufReader, Chain, Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::encoding::{Decoding, TextEncoding};
 use super::remote;
@@ -12,6 +12,9 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Packed bytes are read in pieces of this size.
 const PIECE: usize = 256 * 1024;
+
+/// Names of a directory that are compared with a missing one.
+const MOST_NAMES: usize = 10_000;
 
 /// Bytes on a disk, or of an object at a URL.
 pub(super) type RawBytes = Box<dyn Read + Send>;
@@ -156,6 +159,17 @@ fn is_own(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)
 }
 
+/// The file beside `missing` whose name is nearest, if a few letters make the difference.
+fn near_file(missing: &Path) -> Option<PathBuf> {
+    let name = missing.file_name()?.to_str()?;
+    let dir = missing.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names =
+        std::fs::read_dir(dir).ok()?.take(MOST_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let near = names.map(|other| (strsim::osa_distance(name, &other), other));
+    let (_, near) = near.filter(|(distance, _)| distance * 4 <= name.len()).min()?;
+    Some(missing.with_file_name(near)).filter(|near| near.is_file())
+}
+
 /// The error of an input that the system cannot read.
 pub fn unreadable(shown: &str, error: io::Error) -> Error {
     // An object at a URL has told all of it.
@@ -164,9 +178,12 @@ pub fn unreadable(shown: &str, error: io::Error) -> Error {
         Err(error) => error,
     };
     let hint = match error.kind() {
-        io::ErrorKind::NotFound => "check the name and the directory",
-        io::ErrorKind::PermissionDenied => "check the permissions of that path",
-        _ => "check the file and its disk",
+        io::ErrorKind::NotFound => match near_file(Path::new(shown)) {
+            Some(near) => format!("did you mean {}?", near.display()),
+            None => "check the name and the directory".to_owned(),
+        },
+        io::ErrorKind::PermissionDenied => "check the permissions of that path".to_owned(),
+        _ => "check the file and its disk".to_owned(),
     };
     Error::new(Exit::NoInput, format!("{shown}: cannot read the input")).hint(hint).because(error)
 }

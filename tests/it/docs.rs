@@ -201,6 +201,11 @@ fn help_prints_every_page_of_the_manual() {
     for (typed, near) in [("reslts", "results"), ("stauts", "status"), ("mony", "money"), ("sumbit", "submit")] {
         home.llbatch(&["help", typed]).code(2).says(&[&format!("`llbatch help {near}` is the nearest")]);
     }
+    for (word, page) in
+        [("resume", "realtime"), ("Cron", "schedulers"), ("exit-codes", "errors"), ("config", "services")]
+    {
+        home.llbatch(&["help", word]).code(2).says(&[&format!("`llbatch help {page}` is about it")]);
+    }
 }
 
 #[test]

@@ -37,6 +37,11 @@ fn doctor_exits_with_the_code_that_a_command_would() {
     let mut without_key = home.command(&["doctor"]);
     without_key.env_remove("TOGETHER_API_KEY").env_remove("TOGETHER_BASE_URL");
     home.finish(without_key).code(4).says(&["no API key", "TOGETHER_API_KEY"]);
+    let mut without_key = home.command(&["doctor", "--online"]);
+    without_key.env_remove("TOGETHER_API_KEY").env_remove("TOGETHER_BASE_URL");
+    let out = home.finish(without_key).code(4);
+    assert!(out.stdout.contains("not asked"), "{}", out.stdout);
+    assert_eq!(out.stderr.matches("no API key").count(), 1, "one cause is named once: {}", out.stderr);
     home.llbatch(&["doctor", "--base-url", "http://api.example/v1"]).code(2).says(&["plain http"]);
     home.write("file", "");
     home.llbatch(&["doctor", "--state-dir", "file/state"]).code(74).says(&["state directory"]);

@@ -21,6 +21,27 @@ fn bad_rows() -> String {
 }
 
 #[test]
+fn misspelled_file_is_answered_with_the_near_one() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("prompts.jsonl", prompts(1..=1));
+    home.write("day/answers.csv", "id,text\n");
+    home.run(&server, &["promts.jsonl", "-o", "out.jsonl"]).code(66).says(&["did you mean prompts.jsonl?"]);
+    home.run(&server, &["day/answer.csv", "-o", "out.jsonl"]).code(66).says(&["did you mean day/answers.csv?"]);
+    home.run(&server, &["other.jsonl", "-o", "out.jsonl"]).code(66).says(&["check the name and the directory"]);
+}
+
+#[test]
+fn remedy_for_rows_that_are_all_invalid_is_not_to_skip_them() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.csv", "id,text\na,x\nb,y\n");
+    let out = home.run(&server, &["in.csv", "-m", MODEL, "--prompt", "{{ txt }}", "-o", "out.jsonl"]).code(65);
+    let out = out.says(&["2 of 2 rows cannot be sent", "fix the rows, or the flags"]);
+    assert!(!out.stderr.contains("--skip-invalid"), "{}", out.stderr);
+}
+
+#[test]
 fn every_problem_is_listed_with_its_place_and_nothing_is_sent() {
     let home = Home::new();
     let server = Server::start(&[]);
