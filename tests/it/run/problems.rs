@@ -25,6 +25,7 @@ fn misspelled_file_is_answered_with_the_near_one() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("prompts.jsonl", prompts(1..=1));
+    std::fs::create_dir(home.path("day")).unwrap();
     home.write("day/answers.csv", "id,text\n");
     home.run(&server, &["promts.jsonl", "-o", "out.jsonl"]).code(66).says(&["did you mean prompts.jsonl?"]);
     home.run(&server, &["day/answer.csv", "-o", "out.jsonl"]).code(66).says(&["did you mean day/answers.csv?"]);
