@@ -135,7 +135,7 @@ deb() {
     if [ -z "$made" ]; then
         have cargo-deb || { skip deb "there is no cargo-deb (cargo install cargo-deb)"; return; }
         mkdir -p "$top/target"
-        "$top/.ci/package" share "$built/llbatch" "$top/target/package"
+        "$top/.ci/package" deb "$built/llbatch" "$top/target/package"
         (cd "$top" && cargo deb -q --no-build --no-strip --profile "$profile" --output "$dist") || fail "deb: cargo-deb failed"
     fi
     local root=$work/deb
