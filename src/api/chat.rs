@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::Reply;
 use super::error::Fault;
 use super::error_body::flaw_of;
-use crate::completion::{AnswerPlaces, Completion, NoCompletion, ReportedUsage};
+use crate::completion::{AnswerFlaw, AnswerPlaces, Completion, NoCompletion, ReportedUsage};
 use crate::json::{is_too_deep, one_line, refusal, without_nan};
 
 /// The content of a 200.
@@ -38,6 +38,22 @@ pub enum Answer {
 /// Reads the body of a 2xx. The content decides, not its wrapping: a wrong content type, a byte order mark, or comments of
 /// an event stream in front.
 pub fn read(reply: &Reply) -> Answer {
+    read_as(reply, |parsed| parsed.flaw())
+}
+
+/// Reads the body of a 2xx that answers with a transcript. One without a word is an answer too.
+pub fn read_transcript(reply: &Reply) -> Answer {
+    read_as(reply, |parsed| match parsed.flaw() {
+        Some(AnswerFlaw::Foreign) if parsed.is_transcript() => None,
+        None => Some(AnswerFlaw::Foreign),
+        flaw => flaw,
+    })
+}
+
+/// Finds the reason why a body is not an answer.
+type FindFlaw = for<'a> fn(&Completion<'a>) -> Option<AnswerFlaw<'a>>;
+
+fn read_as(reply: &Reply, flaw: FindFlaw) -> Answer {
     let status = reply.status;
     let bad = |why: &str| {
         let why = format!("HTTP {status} with {why}");
@@ -66,10 +82,10 @@ pub fn read(reply: &Reply) -> Answer {
             let line = one_line(text);
             let places = AnswerPlaces::of(&parsed, text).filter(|_| matches!(line, Cow::Borrowed(_)));
             let body: Box<str> = line.into();
-            match parsed.flaw() {
+            match flaw(&parsed) {
                 None => Answer::Good { body, places, usage: parsed.usage() },
-                Some(flaw) => {
-                    let (fault, why) = flaw_of(&flaw, status, text);
+                Some(found) => {
+                    let (fault, why) = flaw_of(&found, status, text);
                     Answer::Bad { fault, why, body: Some(body), usage: parsed.usage() }
                 }
             }
@@ -82,9 +98,7 @@ pub fn read(reply: &Reply) -> Answer {
             Answer::Bad { fault: Fault::BadResponse, why, body, usage: None }
         }
         Err(NoCompletion::NotJson) => match without_nan(text) {
-            Some(body) => {
-                read(&Reply { body: body.into(), status: reply.status, limits: reply.limits, html: reply.html })
-            }
+            Some(body) => read_as(&Reply { body: body.into(), status, limits: reply.limits, html: reply.html }, flaw),
             None => bad(&format!("a body that is not JSON: {}", refusal(text))),
         },
     }
@@ -193,6 +207,30 @@ mod tests {
         for (body, expected) in cases {
             let Answer::Bad { why, .. } = answer(body) else { panic!("{body} was taken for an answer") };
             assert!(why.contains(expected), "{body}: {why}");
+        }
+    }
+
+    #[test]
+    fn transcripts_are_told_from_other_bodies() {
+        let reply = |body: &str| Reply {
+            status: 200,
+            limits: Limits::default(),
+            html: false,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        for (body, is_answer) in [
+            (r#"{"text":"hello"}"#, true),
+            (r#"{"text":""}"#, true),
+            (r#"{"text":"hello","words":[{"word":"hello","start":0.0,"end":0.5}],"duration":0.5}"#, true),
+            (r#"{"text":"hello","usage":{"type":"duration","seconds":1}}"#, true),
+            (r#"{"text":"hello","error":{"message":"cut"}}"#, false),
+            (r#"{"text":7}"#, false),
+            (r#"{"choices":[{"message":{"content":"hello"}}]}"#, false),
+            ("{}", false),
+            ("1\n00:00:00,000 --> 00:00:01,000\nhello", false),
+        ] {
+            let answer = read_transcript(&reply(body));
+            assert_eq!(matches!(answer, Answer::Good { .. }), is_answer, "{body}: {answer:?}");
         }
     }
 

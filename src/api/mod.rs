@@ -19,6 +19,7 @@ pub mod error_body;
 mod event_stream;
 mod fields;
 pub mod files;
+pub mod form;
 mod keyless;
 pub mod limits;
 pub mod models;

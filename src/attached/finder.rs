@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::facts::KnownFiles;
-use super::media_type::MediaType;
+use super::media_type::AttachedKind;
 use super::{AttachedFile, FileFault};
 use crate::text;
 use crate::text::glob;
@@ -47,9 +47,36 @@ struct DirNames {
 }
 
 impl FileFinder {
-    /// For files of at most `most` bytes.
+    /// For images of at most `most` bytes.
     pub fn new(most: u64) -> Self {
-        Self { most, known: KnownFiles::default(), listed: Mutex::default() }
+        Self::of(AttachedKind::Image, most)
+    }
+
+    /// For recordings of at most `most` bytes.
+    pub fn of_recordings(most: u64) -> Self {
+        Self::of(AttachedKind::Recording, most)
+    }
+
+    fn of(kind: AttachedKind, most: u64) -> Self {
+        Self { most, known: KnownFiles::new(kind, most), listed: Mutex::default() }
+    }
+
+    /// Finds the recording that `named` is. `None`: an address, which the service fetches. `dir`: the directory of relative
+    /// paths.
+    ///
+    /// # Errors
+    /// The problem of the row.
+    pub fn recording(&self, named: &str, dir: Option<&Path>) -> Result<Option<AttachedFile>, FileFault> {
+        if is_address(named) {
+            return Ok(None);
+        }
+        if is_data_uri(named) {
+            return Err(FileFault::new(
+                "a data URI is no recording",
+                "write the recording into a file, and its path here; or an https:// URL",
+            ));
+        }
+        self.file(placed(named, dir)?).map(Some)
     }
 
     /// Finds the images that `named` is: an address, a data URI, a path, or a pattern of paths. `dir`: the directory of
@@ -97,8 +124,8 @@ impl FileFinder {
     }
 
     fn file(&self, path: PathBuf) -> Result<AttachedFile, FileFault> {
-        let facts = self.known.look(&path, self.most)?;
-        Ok(AttachedFile { path: path.into(), facts })
+        let (facts, stamp) = self.known.look(&path)?;
+        Ok(AttachedFile { path: path.into(), facts, stamp })
     }
 
     /// Checks that a data URI holds an image.
@@ -119,7 +146,11 @@ impl FileFinder {
         if !data.len().is_multiple_of(4) || data.len() - whole.len() > 2 || !whole.bytes().all(plain) {
             return bad("is not valid base64");
         }
-        if MediaType::of(&bytes).is_none() { bad("holds no PNG, JPEG, WebP or GIF image") } else { Ok(()) }
+        if AttachedKind::Image.type_of(&bytes).is_none() {
+            bad("holds no PNG, JPEG, WebP or GIF image")
+        } else {
+            Ok(())
+        }
     }
 
     /// The files that match a pattern, in the order of their names.

@@ -7,6 +7,7 @@
 mod facts;
 mod finder;
 mod media_type;
+mod pieces;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,8 +18,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem;
 
-use facts::FileFacts;
+use facts::{FileFacts, Stamp};
 pub use finder::{FileFinder, FoundImage};
+use media_type::AttachedKind;
+pub use pieces::RecordingPieces;
 
 /// The problem of a file, for the row that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +48,10 @@ impl FileFault {
         }
     }
 
-    fn no_image(path: &Path) -> Self {
-        let message = format!("{} is no PNG, JPEG, WebP or GIF image, by its first bytes", path.display());
-        Self::new(message, "convert it to one of these, or empty the field")
+    fn wrong_type(path: &Path, kind: AttachedKind) -> Self {
+        let message = format!("{} is {}, by its first bytes", path.display(), kind.none_of());
+        let empty = if kind == AttachedKind::Image { ", or empty the field" } else { "" };
+        Self::new(message, format!("convert it to one of these{empty}"))
     }
 
     fn changed(path: &Path) -> Self {
@@ -61,6 +65,8 @@ impl FileFault {
 pub struct AttachedFile {
     path: Box<Path>,
     facts: FileFacts,
+    /// Its state on disk when the row was read.
+    stamp: Stamp,
 }
 
 impl AttachedFile {
@@ -69,6 +75,21 @@ impl AttachedFile {
         let FileFacts { media, bytes, hash } = &self.facts;
         let hash = u128::from_be_bytes(*hash);
         format!("data:{};bytes={bytes};blake3={hash:032x}", media.as_str())
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.facts.bytes
+    }
+
+    /// Its media type, as a form names it.
+    pub const fn media_type(&self) -> &'static str {
+        self.facts.media.as_str()
+    }
+
+    /// Its name in a form: the type's, so that equal contents make equal requests.
+    pub const fn upload_name(&self) -> &'static str {
+        self.facts.media.upload_name()
     }
 
     /// The length of the data URI that is sent.
@@ -140,6 +161,11 @@ impl Attachments {
         }
         out.extend_from_slice(rest);
         Ok(())
+    }
+
+    /// The first of the files, which is uploaded beside a form.
+    pub fn first(&self) -> Option<&AttachedFile> {
+        self.files().first()
     }
 
     fn files(&self) -> &[AttachedFile] {

@@ -49,7 +49,7 @@ fn changed_file_is_neither_sent_nor_taken_for_the_old_one() {
     };
     // The same bytes, written again.
     std::fs::write(&path, PNG).unwrap();
-    assert_eq!(file(&finder, dir.path(), "a.png"), attached);
+    assert_eq!(file(&finder, dir.path(), "a.png").facts, attached.facts);
     assert_eq!(write(&attached), Ok(()));
     for content in [&b"\x89PNG\r\n\x1a\nREST"[..], b"\x89PNG\r\n\x1a\nrest and more", b"gone"] {
         std::fs::write(&path, content).unwrap();
@@ -117,4 +117,44 @@ fn data_uris_are_looked_into() {
     ] {
         assert_eq!(finder.images(&named, None).is_ok(), is_good, "{named}");
     }
+}
+
+#[test]
+fn recording_is_read_in_pieces_and_only_as_it_was_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.wav");
+    let bytes: Vec<u8> = [&b"ID3"[..], &vec![7; 300_000]].concat();
+    std::fs::write(&path, &bytes).unwrap();
+    let finder = FileFinder::of_recordings(1_000_000);
+    let attached = finder.recording("a.wav", Some(dir.path())).unwrap().unwrap();
+    let read = |attached: &AttachedFile| {
+        let mut pieces = attached.open()?;
+        let mut all = Vec::new();
+        while let Some(piece) = pieces.piece()? {
+            all.extend_from_slice(&piece);
+        }
+        Ok::<_, FileFault>(all)
+    };
+    assert_eq!(read(&attached).unwrap(), bytes);
+    // The same bytes, written again.
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(read(&attached).unwrap(), bytes);
+    // Written to while it is sent: the last piece does not come.
+    let mut pieces = attached.open().unwrap();
+    let first = pieces.piece().unwrap().unwrap().len();
+    std::fs::write(&path, [&bytes[..], b"more"].concat()).unwrap();
+    let mut sent = first;
+    let fault = loop {
+        match pieces.piece() {
+            Ok(piece) => sent += piece.expect("a fault comes before the end").len(),
+            Err(fault) => break fault,
+        }
+    };
+    assert!(sent < bytes.len() && fault.message.ends_with("was changed since llbatch checked it"), "{fault:?}");
+    for content in [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat(), &vec![9; 300_003]] {
+        std::fs::write(&path, content).unwrap();
+        assert!(attached.open().is_err());
+    }
+    assert_eq!(finder.recording("HTTPS://x/a.wav", None), Ok(None));
+    assert!(finder.recording("data:audio/wav;base64,AAAA", None).is_err());
 }

@@ -55,7 +55,7 @@ pub struct WrittenBatches {
 /// 65 for invalid rows without `--skip-invalid` and for batches that do not fit into one file; 1 if the input changed.
 pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let destination = Destination::of(order.output)?;
-    let builder = RequestBuilder::new(&order.params)?;
+    let builder = RequestBuilder::for_batches(&order.params)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
 
     progress.phase("reading input");

@@ -194,14 +194,13 @@ impl ActiveRun<'_> {
 
     /// The options of the engine.
     fn options(&self, earlier: &EarlierOutcomes, budget: Option<Budget>) -> SendOptions {
-        let files = Some(self.start.builder.endpoint()).filter(|endpoint| endpoint.makes_files());
+        let endpoint = self.start.builder.endpoint();
         let mut speed = self.ask.speed.clone();
-        if files.is_some() && speed.auto {
+        if endpoint.makes_files() && speed.auto {
             speed.concurrency = speed.concurrency.min(MOST_FILES);
         }
         SendOptions {
             speed,
-            path: self.start.builder.endpoint().path(),
             last_row: self.start.checked.rows,
             synced_commits: self.workspace.store.syncs_commits(),
             answered_before: earlier.answered > 0,
@@ -210,7 +209,7 @@ impl ActiveRun<'_> {
             peers: self.peers(),
             affinity: self.workspace.ctx.settings.service.as_ref().is_some_and(|service| service.affinity.is_some()),
             rules: Arc::clone(&self.start.rules),
-            files,
+            endpoint,
         }
     }
 

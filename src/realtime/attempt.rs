@@ -8,9 +8,11 @@ use bytes::Bytes;
 
 use super::Stopped;
 use super::decision::{Decision, TryFacts, class_of, decide};
+use super::file_memory::WholeBody;
 use super::health::RefusedRow;
 use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
+use super::uploaded::ReadyForm;
 use super::upstreams::{FailureExtent, Site};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
@@ -21,6 +23,13 @@ use crate::fault::code_of;
 use crate::json;
 use crate::outcome::{AnsweredFile, ErrorCode, RowError, Usage};
 use crate::request::FileFault;
+
+/// The body of a request that is about to leave.
+pub(super) enum ReadyBody {
+    Whole(WholeBody),
+    /// In a box, as it is rare and large.
+    Form(Box<ReadyForm>),
+}
 
 /// The result of one request.
 pub(super) enum Tried {
@@ -63,7 +72,7 @@ impl RowTask {
     /// Sends the request once. Returns the wait before the next try, if there is to be one.
     pub(super) async fn attempt(&mut self) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
-        let body = match engine.file_memory.whole(&self.body, &self.files).await {
+        let body = match self.ready().await {
             Ok(body) => body,
             Err(fault) => return self.unsendable(&fault),
         };
@@ -77,7 +86,7 @@ impl RowTask {
                 self.interrupted();
                 return None;
             }
-            tried = self.exchange(visit.site(), body.bytes.clone()) => tried,
+            tried = self.exchange(visit.site(), body) => tried,
         };
         let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
         // A request that never left this machine does not count.
@@ -110,12 +119,24 @@ impl RowTask {
     }
 
     /// Sends the request, and reads its answer.
-    async fn exchange(&mut self, to: &Site, body: Bytes) -> Tried {
-        match self.engine.options.files {
+    async fn exchange(&mut self, to: &Site, body: ReadyBody) -> Tried {
+        let endpoint = self.engine.options.endpoint;
+        match body {
             // Rare futures stand in boxes: every request in flight would hold the memory for it.
-            Some(endpoint) => Box::pin(self.produce(to, body, endpoint)).await,
-            None => read(self.post(to, body).await),
+            ReadyBody::Form(form) => Box::pin(self.upload(to, *form)).await,
+            ReadyBody::Whole(body) if endpoint.makes_files() => {
+                Box::pin(self.produce(to, body.bytes.clone(), endpoint)).await
+            }
+            ReadyBody::Whole(body) => read(self.post(to, body.bytes.clone()).await),
         }
+    }
+
+    /// The body with its local files. A form reads its file while it is sent.
+    async fn ready(&self) -> Result<ReadyBody, FileFault> {
+        if self.engine.options.endpoint.is_audio() {
+            return Ok(ReadyBody::Form(Box::pin(self.form()).await?.into()));
+        }
+        self.engine.file_memory.whole(&self.body, &self.files).await.map(ReadyBody::Whole)
     }
 
     /// Sends the request, and waits for the whole answer or for the pieces of a stream.
@@ -354,6 +375,11 @@ fn millis(time: Duration) -> u32 {
 
 /// Reads the response to a request.
 pub(super) fn read(result: Result<Reply, Failure>) -> Tried {
+    read_as(result, chat::read)
+}
+
+/// Reads the response to a request, whose 2xx are read in this way.
+pub(super) fn read_as(result: Result<Reply, Failure>, answer: fn(&Reply) -> Answer) -> Tried {
     let reply = match result {
         Ok(reply) => reply,
         Err(failure) => {
@@ -365,7 +391,7 @@ pub(super) fn read(result: Result<Reply, Failure>) -> Tried {
         let failure = Failure::from_reply(&reply);
         return Tried::Failed(FailedTry { body: json_line(&reply), ..FailedTry::of(failure, limits) });
     }
-    match chat::read(&reply) {
+    match answer(&reply) {
         Answer::Good { body, places, usage: tokens } => {
             let (status, usage) = (reply.status, tokens.map(Usage::from));
             Tried::Answered(GoodAnswer { status, body: Some(body), places, usage, limits, files: Vec::new() })

@@ -51,7 +51,7 @@ impl Engine {
         let now = Instant::now();
         Self {
             gate: Gate::new(&options, urls.len(), Arc::clone(&shared), events.clone()),
-            upstreams: Upstreams::new(urls, options.path, options.affinity),
+            upstreams: Upstreams::new(urls, options.endpoint.path(), options.affinity),
             health: RefCell::new(Health::new(now, options.speed.give_up_after)),
             wallet: Wallet::new(options.budget.clone(), Arc::clone(&shared), events.clone()),
             waits: Waits::default(),

@@ -29,6 +29,14 @@ impl Default for FileMemory {
 }
 
 impl FileMemory {
+    /// The room for a file that is read while it is sent: some pieces of it are in memory.
+    pub(super) async fn room_for_pieces(&self) -> Option<OwnedSemaphorePermit> {
+        /// Pieces that wait in buffers, and one in hand.
+        const PIECES: u32 = 512;
+        // It is never closed.
+        Arc::clone(&self.0).acquire_many_owned(PIECES).await.ok()
+    }
+
     /// The body with its files in the places of their stand-ins. Files are read on other threads.
     ///
     /// # Errors

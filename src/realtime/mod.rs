@@ -31,6 +31,7 @@ mod produce;
 mod quota;
 mod row;
 mod shared;
+mod uploaded;
 mod upstreams;
 mod waits;
 mod wallet;
@@ -108,7 +109,7 @@ impl SpeedOptions {
             ))
             .hint(format!("leave --pack out; --endpoint {endpoint} sends each row by itself")));
         }
-        if self.stream.is_some() && endpoint.makes_files() {
+        if self.stream.is_some() && (endpoint.makes_files() || endpoint.is_audio()) {
             return Err(Error::usage(format!("--stream: answers of --endpoint {endpoint} come whole"))
                 .hint("leave --stream out; --request-timeout bounds the time of a request"));
         }
@@ -121,8 +122,6 @@ impl SpeedOptions {
 pub struct SendOptions {
     /// Speed and patience.
     pub speed: SpeedOptions,
-    /// Path under the base URL, such as `/chat/completions`.
-    pub path: &'static str,
     /// The last row. No row behind it is claimed.
     pub last_row: u64,
     /// Every commit of the job's database waits for the disk.
@@ -139,8 +138,8 @@ pub struct SendOptions {
     pub affinity: bool,
     /// The rules that answers must pass.
     pub rules: Arc<AnswerRules>,
-    /// The endpoint, if its answers are files.
-    pub files: Option<Endpoint>,
+    /// The endpoint that answers.
+    pub endpoint: Endpoint,
 }
 
 /// A row on its way in.

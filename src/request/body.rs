@@ -375,14 +375,13 @@ fn check_messages(record: &Record<'_>, value: &str) -> Result<MessagesFacts, Pro
 fn check_subject(record: &Record<'_>, endpoint: Endpoint, value: &str) -> Result<(), Problem> {
     let subject = endpoint.subject();
     if endpoint.is_audio() {
-        // A batch has no place for the sound itself, and the service cannot see local files.
-        let url = json::string(value).filter(|text| {
-            ["http://", "https://"].iter().any(|s| text.get(..s.len()).is_some_and(|head| head.eq_ignore_ascii_case(s)))
-        });
-        return url.map(drop).ok_or_else(|| {
-            let text = format!("`file` must be the URL of a recording, not {}", shorten(value));
-            Problem::new(record, "file", text).hint("put the recording where the service can fetch it: https://…")
-        });
+        return match json::string(value) {
+            Some(named) if !named.trim().is_empty() => Ok(()),
+            _ => {
+                let text = format!("`file` must be the path or the URL of a recording, not {}", shorten(value));
+                Err(Problem::new(record, "file", text).hint(r#"write it as "file": "call.mp3", or "https://…""#))
+            }
+        };
     }
     if endpoint == Endpoint::Rerank && !value.starts_with('[') {
         let text = format!("`{subject}` must be an array, not {}", shorten(value));

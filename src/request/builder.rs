@@ -7,10 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::body::{BodyPatch, Built, DefaultMember, OwnParameter, SubjectText};
 use super::columns::cell_value;
-use super::images::{ImageFlags, MissingImage};
+use super::images::{ImageFlags, MissingFile};
 use super::params::{self, Endpoint, ParameterKind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
+use super::recordings::{RecordingFinder, SentBy};
 use super::template::Template;
 use super::typed_columns::typed_value;
 use super::usage::RowUsage;
@@ -40,8 +41,10 @@ pub struct RequestBuilder {
     row_params: Option<Vec<String>>,
     pub(super) usage: RowUsage,
     models: RwLock<HashMap<Box<str>, Arc<str>>>,
-    /// `None`: no request has local files.
+    /// `None`: no message has local files.
     pub(super) images: Option<ImageFlags>,
+    /// `None`: the endpoint takes no recordings.
+    pub(super) recordings: Option<RecordingFinder>,
 }
 
 /// `--system`.
@@ -58,6 +61,10 @@ impl RequestBuilder {
     /// # Errors
     /// 2 for a template that does not parse, a value that is not JSON or not a number, or a name that cannot be set.
     pub fn new(params: &Params) -> Result<Self> {
+        Self::sent_by(SentBy::Realtime, params)
+    }
+
+    pub(super) fn sent_by(by: SentBy, params: &Params) -> Result<Self> {
         if params.endpoint != Endpoint::Chat && params.system.is_some() {
             return Err(Error::usage(format!(
                 "--system needs messages, which --endpoint {} does not have",
@@ -101,6 +108,7 @@ impl RequestBuilder {
             usage: RowUsage::default(),
             models: RwLock::default(),
             images: ImageFlags::new(params)?,
+            recordings: RecordingFinder::new(params, by),
         })
     }
 
@@ -132,10 +140,10 @@ impl RequestBuilder {
         self.draft(record).map(|draft| self.own(&draft, draft.fingerprint()))
     }
 
-    /// The same for a row that was sent before: an image that is gone since is taken for one at an address. `None`: the record
+    /// The same for a row that was sent before: a file that is gone since is taken for one at an address. `None`: the record
     /// makes no request.
     pub fn presumed(&self, record: &Record<'_>) -> Option<Request> {
-        self.draft_by(record, MissingImage::Presumed).ok().map(|draft| self.own(&draft, draft.fingerprint()))
+        self.draft_by(record, MissingFile::Presumed).ok().map(|draft| self.own(&draft, draft.fingerprint()))
     }
 
     /// The same, borrowed from the record as far as nothing changes.
@@ -143,10 +151,10 @@ impl RequestBuilder {
     /// # Errors
     /// The problem of the record.
     pub fn draft<'a>(&self, record: &Record<'a>) -> Result<Draft<'a>, Problem> {
-        self.draft_by(record, MissingImage::Refused)
+        self.draft_by(record, MissingFile::Refused)
     }
 
-    fn draft_by<'a>(&self, record: &Record<'a>, missing: MissingImage) -> Result<Draft<'a>, Problem> {
+    fn draft_by<'a>(&self, record: &Record<'a>, missing: MissingFile) -> Result<Draft<'a>, Problem> {
         let line = match record.data {
             Data::Json(text) => json::nested(text, "body").map_err(|error| {
                 let id = id::salvaged(self.id.as_deref(), text);
@@ -156,9 +164,10 @@ impl RequestBuilder {
             Data::Line(_) | Data::Columns { .. } => Nested::default(),
         };
         let given = id::given(self.id.as_deref(), record, &line.members)?;
-        let built = self.build(record, &line).and_then(|built| match &self.images {
-            Some(images) => images.attach(record, &line.members, built, missing),
-            None => Ok((built, Attachments::default())),
+        let built = self.build(record, &line).and_then(|built| match (&self.images, &self.recordings) {
+            (Some(images), _) => images.attach(record, &line.members, built, missing),
+            (None, Some(recordings)) => recordings.attach(record, built, missing),
+            (None, None) => Ok((built, Attachments::default())),
         });
         let (built, files) = match built {
             Ok(built) => built,
@@ -232,8 +241,7 @@ impl RequestBuilder {
         }
         match record.data {
             Data::Json(text) => self.json(record, text, line),
-            // Columns of a table look like the service's fields, whose list for audio is not settled.
-            Data::Line(_) | Data::Row(_) | Data::Columns { .. } if !self.endpoint.takes_prompt() => {
+            Data::Line(_) | Data::Row(_) | Data::Columns { .. } if !self.endpoint.is_made_of_one() => {
                 let text = format!("--endpoint {} reads JSONL only", self.endpoint);
                 Err(Problem::new(record, self.no_subject(), text).hint(self.endpoint.example().unwrap_or_default()))
             }
@@ -323,16 +331,6 @@ impl RequestBuilder {
         let all = self.row_params.as_ref().is_some_and(Vec::is_empty);
         let image = self.image_fields().any(|field| field == name);
         id || image || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || self.is_subject(name)))
-    }
-
-    /// The fields that name images.
-    fn image_fields(&self) -> impl Iterator<Item = &str> {
-        self.images.iter().flat_map(|images| &images.fields).map(String::as_str)
-    }
-
-    /// Returns true if requests carry local files, which may change between two commands.
-    pub const fn reads_files(&self) -> bool {
-        self.images.is_some()
     }
 
     /// Returns true if `--row-params` names this parameter.

@@ -46,7 +46,7 @@ impl RequestBuilder {
 
     /// The problem of a table that lacks the column which requests need, and the remedy.
     pub fn missing_column(&self, names: &[String]) -> Option<(String, String)> {
-        let needed = self.prompt.is_none() && self.endpoint.takes_prompt();
+        let needed = self.prompt.is_none() && self.endpoint.is_made_of_one();
         let all = || names.iter().map(String::as_str).collect::<Vec<_>>();
         (needed && !names.iter().any(|name| self.is_subject(name))).then(|| no_column(self.endpoint, &all()))
     }
@@ -58,8 +58,11 @@ impl RequestBuilder {
         self.missing_column(names).is_some() || template.is_some_and(|template| !uses_one(template))
     }
 
-    /// Returns true if a column of this name holds the prompt, or the text to embed.
+    /// Returns true if a column of this name holds the prompt, the text to embed, or the recording.
     pub(super) fn is_prompt(&self, name: &str) -> bool {
+        if self.endpoint.is_audio() {
+            return name == self.endpoint.subject();
+        }
         name == "prompt" || (self.endpoint.subject() == "input" && name == "input")
     }
 
@@ -87,6 +90,7 @@ pub(super) fn no_column(endpoint: Endpoint, names: &[&str]) -> (String, String) 
     let column = match endpoint {
         Endpoint::Embeddings | Endpoint::Speech => "`input` or `prompt`",
         Endpoint::Chat => "`prompt` or `messages`",
+        Endpoint::Transcriptions | Endpoint::Translations => "`file`",
         _ => "`prompt`",
     };
     let text = format!("there is no column {column}; the columns are: {}", listed(names.iter().copied()));

@@ -86,6 +86,10 @@ fn response_format(params: &Params) -> Result<Option<DefaultMember>> {
         return Err(Error::usage(format!("--choices: answers of --endpoint {} are files", params.endpoint))
             .hint("leave --choices out"));
     }
+    if !params.choices.is_empty() && params.endpoint.is_audio() {
+        return Err(Error::usage(format!("--choices: answers of --endpoint {} are transcripts", params.endpoint))
+            .hint("leave --choices out"));
+    }
     let asks = !params.choices.is_empty() && params.asks_choices;
     Ok(asks.then(|| DefaultMember::new("--choices", "response_format", &choice_format(&params.choices))))
 }

@@ -68,6 +68,9 @@ const IDS: [&str; 6] = ["id", "custom_id", "model", "label", "system", "max_toke
 pub(super) fn no_prompt(endpoint: Endpoint, names: &[&str]) -> String {
     let has = |name: &&str| names.contains(name);
     let fill = |name: &str| format!("--prompt '{{{{ {} }}}}'", spelled(name));
+    if endpoint.is_audio() {
+        return "rename the column that names the recordings, by path or URL, to `file`".to_owned();
+    }
     if endpoint == Endpoint::Chat && has(&"input") {
         return format!("for embeddings pass --endpoint embeddings; to ask a model pass {}", fill("input"));
     }

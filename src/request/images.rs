@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::body::Built;
+use super::builder::RequestBuilder;
 use super::params::{Endpoint, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
@@ -18,12 +19,12 @@ const MAX_FILE: u64 = 10_000_000;
 /// The code of the problem of an image.
 const IMAGE: &str = "image";
 
-/// Treatment of an image that cannot be read.
+/// Treatment of a file that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MissingImage {
+pub(super) enum MissingFile {
     /// Its row is invalid.
     Refused,
-    /// It counts as an image.
+    /// It counts as one at an address.
     Presumed,
 }
 
@@ -72,7 +73,7 @@ impl ImageFlags {
         record: &Record<'a>,
         members: &[Member<'a>],
         built: Built<'a>,
-        missing: MissingImage,
+        missing: MissingFile,
     ) -> Result<(Built<'a>, Attachments), Problem> {
         let dir = directory_of(record.file, &self.work_dir);
         let dir = dir.as_deref();
@@ -83,7 +84,7 @@ impl ImageFlags {
             match own_files(&built.body, &of_row) {
                 Ok(None) => {}
                 Ok(Some((body, own))) => (built.body, files) = (Cow::Owned(body), own),
-                Err(_) if missing == MissingImage::Presumed => {}
+                Err(_) if missing == MissingFile::Presumed => {}
                 Err(fault) => return Err(problem(record, "`messages`", fault)),
             }
         }
@@ -92,7 +93,7 @@ impl ImageFlags {
             for named in named_images(record, members, field)? {
                 match self.finder.images(&named, dir) {
                     Ok(found) => images.extend(found),
-                    Err(_) if missing == MissingImage::Presumed => images.push(FoundImage::Address(named)),
+                    Err(_) if missing == MissingFile::Presumed => images.push(FoundImage::Address(named)),
                     Err(fault) => return Err(problem(record, &format!("`{}`", shorten(field)), fault)),
                 }
             }
@@ -107,6 +108,13 @@ impl ImageFlags {
             files = in_order(&built.body, files.into_iter().chain(images.into_iter().filter_map(local)).collect());
         }
         Ok((built, files.into()))
+    }
+}
+
+impl RequestBuilder {
+    /// The fields that name images.
+    pub(super) fn image_fields(&self) -> impl Iterator<Item = &str> {
+        self.images.iter().flat_map(|images| &images.fields).map(String::as_str)
     }
 }
 
@@ -219,7 +227,7 @@ fn image_urls(body: &str) -> Vec<&str> {
 }
 
 /// The value of a member, as spelled; empty if there is none.
-fn value<'a>(object: &'a str, name: &str) -> &'a str {
+pub(super) fn value<'a>(object: &'a str, name: &str) -> &'a str {
     let members = if object.starts_with('{') { json::trusted_members(object) } else { Vec::new() };
     json::find(&members, name).map_or("", |member| member.value)
 }
@@ -230,13 +238,13 @@ fn elements(list: &str) -> Vec<&str> {
 }
 
 /// The place of a part of `text`.
-fn place(text: &str, part: &str) -> Range<usize> {
+pub(super) fn place(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr() as usize - text.as_ptr() as usize;
     start..start + part.len()
 }
 
 /// The text with new parts in these places, which follow each other.
-fn edited(text: &str, edits: &[(Range<usize>, String)]) -> String {
+pub(super) fn edited(text: &str, edits: &[(Range<usize>, String)]) -> String {
     let mut out = String::with_capacity(text.len() + edits.iter().map(|(_, new)| new.len()).sum::<usize>());
     let mut from = 0;
     for (place, new) in edits {
@@ -250,7 +258,6 @@ fn edited(text: &str, edits: &[(Range<usize>, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::RequestBuilder;
 
     fn body(text: &str) -> Result<String, Problem> {
         let params = Params { model: Some("m".to_owned()), images: vec!["photo".to_owned()], ..Params::default() };

@@ -20,9 +20,9 @@ pub enum Endpoint {
     Completions,
     /// Embeddings: `input`.
     Embeddings,
-    /// Speech to text in its own language: `file`. In batches only.
+    /// Speech to text in its own language: `file`.
     Transcriptions,
-    /// Speech to English text: `file`. In batches only.
+    /// Speech to English text: `file`.
     Translations,
     /// The order of documents by their relevance to a query: `documents`, `query`.
     Rerank,
@@ -78,11 +78,6 @@ impl Endpoint {
         matches!(self, Self::Chat | Self::Transcriptions | Self::Translations)
     }
 
-    /// Returns true if a request is a JSON body. Audio needs an upload for each request.
-    pub const fn over_realtime(self) -> bool {
-        !self.is_audio()
-    }
-
     /// The `method` that a batch line must carry. Audio lines need `FILE`, so that the service makes a form of the
     /// body; chat lines carry none. Source: Together's batch tutorial, "Prepare a JSONL input file" (read 2026-11).
     pub(super) const fn batch_method(self) -> Option<&'static str> {
@@ -94,14 +89,19 @@ impl Endpoint {
         matches!(self, Self::Chat | Self::Completions)
     }
 
-    /// Returns true if it takes audio.
-    pub(super) const fn is_audio(self) -> bool {
+    /// Returns true if it takes recordings, and a request is a form.
+    pub const fn is_audio(self) -> bool {
         matches!(self, Self::Transcriptions | Self::Translations)
     }
 
     /// Returns true if a request is made of one text, which a template or a column may give.
     pub(super) const fn takes_prompt(self) -> bool {
         matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Images | Self::Speech)
+    }
+
+    /// Returns true if a cell or a line may give all that a request is made of: its text, or its recording.
+    pub(super) const fn is_made_of_one(self) -> bool {
+        self.takes_prompt() || self.is_audio()
     }
 
     /// Returns true if its answers are files.
@@ -134,9 +134,9 @@ impl Endpoint {
     pub(super) const fn example(self) -> Option<&'static str> {
         match self {
             Self::Chat | Self::Completions | Self::Embeddings | Self::Images | Self::Speech => None,
-            Self::Transcriptions | Self::Translations => {
-                Some(r#"a line looks like {"custom_id": "…", "body": {"file": "https://…", "model": "…"}}"#)
-            }
+            Self::Transcriptions | Self::Translations => Some(
+                r#"a line looks like {"id": "…", "file": "call.mp3", "model": "…"}; `file` is a path or an https:// URL"#,
+            ),
             Self::Rerank => {
                 Some(r#"a line looks like {"id": "…", "query": "…", "documents": ["…", "…"], "model": "…"}"#)
             }
@@ -362,9 +362,23 @@ const SPEECH_PARAMETERS: &[(&str, ParameterKind)] = &[
     ("instructions", ParameterKind::Text),
 ];
 
+/// The parameters of speech to text, beside `model` and `temperature`. Source: `TranscriptionCreateParams` of Together's
+/// Python SDK 3.1.1, and the names of `OpenAI`.
+const RECORDING_PARAMETERS: &[(&str, ParameterKind)] = &[
+    ("prompt", ParameterKind::Text),
+    ("language", ParameterKind::Text),
+    ("response_format", ParameterKind::Text),
+    ("timestamp_granularities", ParameterKind::Either),
+    ("diarize", ParameterKind::Json),
+    ("min_speakers", ParameterKind::Whole),
+    ("max_speakers", ParameterKind::Whole),
+    ("include", ParameterKind::Either),
+    ("chunking_strategy", ParameterKind::Either),
+];
+
 /// All parameters, in the order of their places.
 fn all_parameters() -> impl Iterator<Item = &'static (&'static str, ParameterKind)> {
-    PARAMETERS.iter().chain(IMAGE_PARAMETERS).chain(SPEECH_PARAMETERS)
+    PARAMETERS.iter().chain(IMAGE_PARAMETERS).chain(SPEECH_PARAMETERS).chain(RECORDING_PARAMETERS)
 }
 
 /// The field of a record that holds a system message: a parameter too, where rows are asked for theirs.
@@ -385,6 +399,9 @@ pub fn at(place: usize) -> &'static str {
 
 /// The kind of value of the parameter `name` of an endpoint, or `None` if it is not a parameter.
 pub fn kind(endpoint: Endpoint, name: &str) -> Option<ParameterKind> {
+    if endpoint.is_audio() && !matches!(name, "model" | "temperature") {
+        return RECORDING_PARAMETERS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    }
     let more = match endpoint {
         Endpoint::Images => IMAGE_PARAMETERS,
         Endpoint::Speech => SPEECH_PARAMETERS,

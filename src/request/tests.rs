@@ -265,9 +265,9 @@ fn audio_bodies_pass_through_unchanged() {
     assert_eq!(filled.as_deref(), Ok(r#"{"file":"http://x","model":"m"}"#));
     for (line, code, words) in [
         (r#"{"prompt":"p"}"#, "no_file", "`body` or `file`; its fields are: prompt"),
-        (r#"{"file":"a.wav"}"#, "file", "\"a.wav\""),
+        (r#"{"file":"a.wav"}"#, "file", "`file`: a.wav does not exist"),
         (r#"{"file":""}"#, "file", "URL"),
-        (r#"{"file":"é://"}"#, "file", "URL"),
+        (r#"{"file":"é://"}"#, "file", "é:// is an address that services do not fetch"),
         (r#"{"file":["https://x"]}"#, "file", "URL"),
         (r#"{"body":{"messages":[{"role":"user"}]}}"#, "body", "no `file`"),
         (r#"{"method":"GET","body":{"file":"http://x"}}"#, "method", "\"FILE\""),
@@ -277,8 +277,10 @@ fn audio_bodies_pass_through_unchanged() {
         assert_eq!(problem.code, code, "{line}: {problem}");
         assert!(problem.message.contains(words) && problem.hint.is_some(), "{problem}");
     }
-    let table = csv(&params, &["file"], &["https://x/a.wav"]).unwrap_err();
-    assert_eq!((table.code, table.message.contains("JSONL only")), ("no_file", true));
+    let cells = ["https://x/a.wav", "de", "word", "x"];
+    let table = csv(&params, &["file", "language", "timestamp_granularities", "note"], &cells);
+    let expected = r#"{"model":"m","file":"https://x/a.wav","language":"de","timestamp_granularities":"word"}"#;
+    assert_eq!(table.map(|request| request.body.to_string()).as_deref(), Ok(expected));
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use serde_json::json;
 
-use super::bodies::{self, TokenUsage, embeddings, pretty};
+use super::bodies::{self, TokenUsage, embeddings};
 use super::cache::CachedTokens;
 use super::chunks;
 use super::dialect::ServedDialect;
 use super::dice::Dice;
 use super::logprobs::LogprobForm;
 use super::media;
+use super::recordings;
 use super::request::{AnswerFormat, InferenceKind, InferenceRequest};
 use super::rerank;
 use super::schema;
@@ -110,10 +111,7 @@ pub fn answer(request: &InferenceRequest<'_>, kind: InferenceKind, style: Answer
         InferenceKind::Rerank => rerank::answer(request),
         InferenceKind::Images => media::images(request),
         InferenceKind::Speech => media::speech(request),
-        InferenceKind::Audio => {
-            let body = pretty(&json!({"text": sentence(request.hash(), 0)}));
-            GeneratedAnswer { body: ServedBody::Whole(body), tokens: AnswerTokens::default() }
-        }
+        InferenceKind::Audio => recordings::answer(request, style.dialect),
         InferenceKind::Chat | InferenceKind::Completions => {
             let (completion, tokens) = completion(request, kind, style);
             let body = match request.options.stream {
@@ -226,7 +224,7 @@ fn text(request: &InferenceRequest<'_>, hash: u64, choice: u64) -> String {
     }
 }
 
-fn sentence(hash: u64, choice: u64) -> String {
+pub fn sentence(hash: u64, choice: u64) -> String {
     let mut dice = Dice(hash.wrapping_add(choice));
     let count = 8 + dice.roll() % 25;
     let mut text = format!("[{hash:016x}] The");

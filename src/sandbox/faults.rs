@@ -19,6 +19,8 @@ pub enum Scope {
     Rerank,
     Images,
     Speech,
+    /// Speech to text.
+    Audio,
     /// Requests for a streamed answer.
     Stream,
     Models,
@@ -49,7 +51,16 @@ impl Scope {
 
     /// Returns true if this is one of the inference routes.
     fn is_inference(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions | Self::Embeddings | Self::Rerank | Self::Images | Self::Speech)
+        matches!(
+            self,
+            Self::Chat
+                | Self::Completions
+                | Self::Embeddings
+                | Self::Rerank
+                | Self::Images
+                | Self::Speech
+                | Self::Audio
+        )
     }
 
     /// Returns true if the request has a prompt, which may hold a directive.

@@ -1,13 +1,14 @@
-//! Inference: chat completions, completions, embeddings, rankings, images, speech.
+//! Inference: chat completions, completions, embeddings, rankings, images, speech, transcripts.
 
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
+use bytes::Bytes;
 
 use super::answers::{self, AnswerStyle, Flaw, ServedBody};
-use super::body::read;
+use super::body::{Unread, read};
 use super::call::{ApiRoute, Call};
 use super::dialect::ServedDialect;
 use super::errors::{self, ApiError};
@@ -16,6 +17,7 @@ use super::faults::{ErrorShape, FaultKind, Scope};
 use super::injector::Subject;
 use super::models::{Availability, availability};
 use super::openai_errors;
+use super::recordings;
 use super::reply::HttpReply;
 use super::request::{InferenceKind, InferenceRequest, parse};
 use super::request_limits::RequestLimits;
@@ -30,18 +32,35 @@ fn route(kind: InferenceKind) -> ApiRoute {
         InferenceKind::Rerank => ApiRoute::new("/v1/rerank", Scope::Rerank),
         InferenceKind::Images => ApiRoute::new("/v1/images/generations", Scope::Images),
         InferenceKind::Speech => ApiRoute::new("/v1/audio/speech", Scope::Speech),
-        // Audio is served in batch jobs only and never comes here.
-        InferenceKind::Embeddings | InferenceKind::Audio => ApiRoute::new("/v1/embeddings", Scope::Embeddings),
+        InferenceKind::Embeddings => ApiRoute::new("/v1/embeddings", Scope::Embeddings),
+        InferenceKind::Audio => ApiRoute::new("/v1/audio/transcriptions", Scope::Audio),
     }
 }
 
 /// Answers one inference request, from its first byte to its response.
 pub async fn infer(kind: InferenceKind, call: Call, body: Body) -> Response {
-    let counted = call.app.stats.request(route(kind).path);
+    let most = call.app.config.max_body;
+    let body = async move { read(body, most).await.map_err(Unread::reply) };
+    respond(route(kind), kind, call, body).await
+}
+
+/// Answers one request for a transcript, which is a form.
+pub async fn infer_form(route: ApiRoute, call: Call, body: Body) -> Response {
+    let text = recordings::body_of(&call, body).await;
+    respond(route, InferenceKind::Audio, call, async { text }).await
+}
+
+async fn respond(
+    route: ApiRoute,
+    kind: InferenceKind,
+    call: Call,
+    body: impl Future<Output = Result<Bytes, HttpReply>>,
+) -> Response {
+    let counted = call.app.stats.request(route.path);
     let mut limits = RequestLimits::default();
-    let outcome = match read(body, call.app.config.max_body).await {
+    let outcome = match body.await {
         Ok(body) => work(&call, kind, &body, &mut limits).await,
-        Err(unread) => InferOutcome::Reply(unread.reply()),
+        Err(unread) => InferOutcome::Reply(unread),
     };
     let mut response = match worded(outcome, &call) {
         InferOutcome::Reply(reply) => reply.packed(&call.app.config, &call.headers).into_response(),

@@ -57,6 +57,7 @@ mod models;
 mod openai;
 mod openai_errors;
 mod prefix_cache;
+mod recordings;
 mod reply;
 mod request;
 mod request_limits;

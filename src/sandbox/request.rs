@@ -11,6 +11,7 @@ use base64::{Engine as _, alphabet};
 use super::answer_options::AnswerOptions;
 use super::json::{ObjectMembers, elements, string};
 use super::media;
+use super::recordings;
 use super::rerank;
 use super::token_text::tokens;
 
@@ -20,7 +21,7 @@ pub enum InferenceKind {
     Chat,
     Completions,
     Embeddings,
-    /// `/audio/transcriptions` and `/audio/translations`, in batch jobs only.
+    /// `/audio/transcriptions` and `/audio/translations`.
     Audio,
     Rerank,
     Images,
@@ -111,7 +112,8 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         .map_err(|why| InvalidBody { param: None, message: format!("The request body is not a JSON object: {why}") })?;
     let model = members.get("model").and_then(string).filter(|model| !model.is_empty());
     let model = model.ok_or_else(|| InvalidBody::of("model", "model must be a non-empty string"))?;
-    let makes_files = matches!(kind, InferenceKind::Images | InferenceKind::Speech);
+    // Theirs is not that of a text.
+    let own_format = matches!(kind, InferenceKind::Images | InferenceKind::Speech | InferenceKind::Audio);
     let mut request = InferenceRequest {
         model,
         prompt: Cow::Borrowed(""),
@@ -122,7 +124,7 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         spelled: members.last_of(&["messages", "prompt", "input", "documents"]).unwrap_or_default(),
         prompt_tokens: 0,
         max_tokens: positive("max_tokens", members.last_of(&["max_tokens", "max_completion_tokens"]))?,
-        format: if makes_files { AnswerFormat::Text } else { format(members.get("response_format"))? },
+        format: if own_format { AnswerFormat::Text } else { format(members.get("response_format"))? },
         n: positive("n", members.get("n"))?.unwrap_or(1).min(128),
         has_tool_result: false,
         options: AnswerOptions::parse(&members, kind)?,
@@ -134,10 +136,7 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
             request.prompt = prompt.ok_or_else(|| InvalidBody::of("prompt", "prompt must be a string"))?;
             request.prompt_tokens = tokens(&request.prompt) + 1;
         }
-        InferenceKind::Audio => {
-            let file = members.last_of(&["file", "url"]).and_then(string);
-            request.prompt = file.ok_or_else(|| InvalidBody::of("file", "file must be a URL"))?;
-        }
+        InferenceKind::Audio => recordings::read(&members, body, &mut request)?,
         InferenceKind::Rerank => rerank::read(&members, &mut request)?,
         InferenceKind::Images | InferenceKind::Speech => media::read(&members, kind, &mut request)?,
         InferenceKind::Embeddings => {

@@ -18,6 +18,9 @@ use super::reply::HttpReply;
 use super::request::InferenceKind;
 use super::{audit, batches, errors, files, infer, media, models, storage};
 
+const TRANSCRIPTIONS: ApiRoute = ApiRoute::new("/v1/audio/transcriptions", Scope::Audio);
+const TRANSLATIONS: ApiRoute = ApiRoute::new("/v1/audio/translations", Scope::Audio);
+
 pub fn router(app: Arc<App>) -> Router {
     let dialect = app.config.dialect;
     let router = Router::new()
@@ -27,6 +30,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/rerank", post(|call, body| infer::infer(InferenceKind::Rerank, call, body)))
         .route("/v1/images/generations", post(|call, body| infer::infer(InferenceKind::Images, call, body)))
         .route("/v1/audio/speech", post(|call, body| infer::infer(InferenceKind::Speech, call, body)))
+        .route("/v1/audio/transcriptions", post(|call, body| infer::infer_form(TRANSCRIPTIONS, call, body)))
+        .route("/v1/audio/translations", post(|call, body| infer::infer_form(TRANSLATIONS, call, body)))
         .route("/v1/models", get(list_models))
         .route("/v1/files", get(files::list).post(files::register))
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))

@@ -37,7 +37,7 @@ What goes wrong (one of):
 For which requests:
   every=N, nth=N, rate=P, contains=TEXT     (default: all)
   on=WHERE         inference (default), chat, completions, embeddings, rerank,
-                   images, speech, stream, models, register, put, preprocess,
+                   images, speech, audio, stream, models, register, put, preprocess,
                    files, content (and images at URLs), create, batch, list,
                    cancel, row, any
 How often:
@@ -92,7 +92,7 @@ const KINDS: [(&str, FaultKind); 25] = [
 ];
 
 /// The places of `on=`.
-const SCOPES: [(&str, Scope); 20] = [
+const SCOPES: [(&str, Scope); 21] = [
     ("inference", Scope::Inference),
     ("chat", Scope::Chat),
     ("completions", Scope::Completions),
@@ -100,6 +100,7 @@ const SCOPES: [(&str, Scope); 20] = [
     ("rerank", Scope::Rerank),
     ("images", Scope::Images),
     ("speech", Scope::Speech),
+    ("audio", Scope::Audio),
     ("stream", Scope::Stream),
     ("models", Scope::Models),
     ("register", Scope::Register),

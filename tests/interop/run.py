@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -132,6 +133,7 @@ def inference(client):
             model="canopylabs/orpheus-3b-0.1-ft", input="Hello there", voice="tara", response_format=form)
         sound = speech.read()
         check(f"speech comes as {form}", sound.startswith(start) and len(sound) > 100, sound[:20])
+    recordings(client)
     once = client.with_options(max_retries=0)
     fails("an unknown model is 404", together.NotFoundError, lambda: once.chat.completions.create(
         model="a/no-such-model", messages=messages))
@@ -143,6 +145,37 @@ def inference(client):
     scripted = [{"role": "user", "content": "[[sandbox:status=503,times=2]] retried"}]
     again = client.chat.completions.create(model=MODEL, messages=scripted)
     check("two 503s are retried by the SDK", bool(again.choices[0].message.content))
+
+
+def recordings(client):
+    samples = b"\x01\x00" * 24_000
+    wav = (b"RIFF" + struct.pack("<I", 36 + len(samples)) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+           + b"data" + struct.pack("<I", len(samples)) + samples)
+    path = WORK / "sound.wav"
+    path.write_bytes(wav)
+    asked = {"model": "openai/whisper-large-v3", "language": "de", "temperature": 0.2}
+    plain = client.audio.transcriptions.create(file=path, **asked)
+    check("a transcript has a text", bool(plain.text), plain)
+    again = client.audio.transcriptions.create(file=("other name.wav", wav), **asked)
+    check("the bytes decide the transcript", again.text == plain.text, again)
+    verbose = client.audio.transcriptions.create(
+        file=path, response_format="verbose_json", timestamp_granularities=["word", "segment"], diarize=True, **asked)
+    check("a verbose one has duration, segments, words and speakers", verbose.duration == 1.5 and verbose.language == "de"
+          and verbose.segments[0].end == 1.5 and verbose.words and verbose.speaker_segments[0].words, verbose)
+    english = client.audio.translations.create(model="openai/whisper-large-v3", file=path)
+    check("a translation has a text", bool(english.text), english)
+    once = client.with_options(max_retries=0)
+    fails("a text is no recording", together.BadRequestError, lambda: once.audio.transcriptions.create(
+        model="openai/whisper-large-v3", file=("a.wav", b"no sound")))
+    if LLBATCH:
+        # What llbatch sends of the same recording is heard as the same.
+        rows_file, out = WORK / "sounds.jsonl", WORK / "heard.jsonl"
+        rows_file.write_text(json.dumps({"id": "a", "file": "sound.wav", **asked}) + "\n")
+        subprocess.run(
+            [LLBATCH, "--state-dir", str(WORK / "state"), "--base-url", URL, "run", "--endpoint", "transcriptions",
+             str(rows_file), "-o", str(out), "-q"], check=True, env={**os.environ, "TOGETHER_API_KEY": KEY})
+        heard = json.loads(out.read_text())["response"]["body"]["text"]
+        check("llbatch uploads the same bytes", heard == plain.text, heard)
 
 
 def files(client):

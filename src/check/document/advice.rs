@@ -26,13 +26,9 @@ pub(super) fn advice(models: &[CheckedModel], table: &PriceTable, endpoint: Endp
         )
     });
     // Only a choice between the transports is worth a word on them.
-    let (realtime, batches) = (endpoint.over_realtime(), endpoint.in_batches());
-    let both = |advice: fn(&[CheckedModel]) -> Option<String>| advice(models).filter(|_| realtime && batches);
-    let only = match (realtime, batches) {
-        (false, _) => Some(format!("only batches serve {endpoint}: `llbatch submit --endpoint {endpoint}`")),
-        (_, false) => Some(format!("batches do not serve {endpoint}: `llbatch run --endpoint {endpoint}`")),
-        (true, true) => None,
-    };
+    let batches = endpoint.in_batches();
+    let both = |advice: fn(&[CheckedModel]) -> Option<String>| advice(models).filter(|_| batches);
+    let only = (!batches).then(|| format!("batches do not serve {endpoint}: `llbatch run --endpoint {endpoint}`"));
     let bound = unbounded(models).filter(|_| endpoint.has_max_tokens());
     let others = [only, both(refused), both(undiscounted), unpriced(models, table), bound];
     both(saving).into_iter().chain(near_limit).chain(others.into_iter().flatten()).collect()

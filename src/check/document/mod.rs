@@ -210,11 +210,7 @@ impl CheckCost {
             models.iter().try_fold(Nanos::ZERO, |sum, model| Some(sum + part(model)?))
         };
         Self {
-            realtime_usd: if endpoint.over_realtime() {
-                CostRange::total(models.iter().map(|m| m.realtime))
-            } else {
-                CostRange::default()
-            },
+            realtime_usd: CostRange::total(models.iter().map(|m| m.realtime)),
             // The service does not take all of them in batches, so that has no price.
             batch_usd: if !endpoint.in_batches() || models.iter().any(|m| m.batch == BatchTerms::Refused) {
                 CostRange::default()

@@ -75,7 +75,7 @@ impl CheckDocument {
                 text::count(model.rows),
                 format!("~{}", text::count(model.prompt_tokens)),
                 bound,
-                if self.endpoint.over_realtime() { model.realtime.cell(spelling, realtime) } else { "–".to_owned() },
+                model.realtime.cell(spelling, realtime),
                 if model.batch == BatchTerms::Refused || !self.endpoint.in_batches() {
                     "–".to_owned()
                 } else {
@@ -107,9 +107,7 @@ impl CheckDocument {
         let batches = text::batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
         let realtime = self.sum(|model| model.realtime, |_| false);
         let in_batch = self.sum(|model| model.in_batch, |model| model.batch == BatchTerms::Refused);
-        if self.endpoint.over_realtime() {
-            let _ = writeln!(text, "realtime  {realtime}");
-        }
+        let _ = writeln!(text, "realtime  {realtime}");
         if self.endpoint.in_batches() {
             let _ = writeln!(text, "batch     {in_batch} ({batches})");
         }

@@ -56,7 +56,7 @@ pub struct InputArgs {
     /// Directory of local files that the rows' own `messages` may name as images
     #[arg(long, value_name = "DIR", help_heading = "Requests")]
     pub local_files: Option<PathBuf>,
-    /// Largest local file of a request [default: 10MB]
+    /// Largest local file of a request [default: 10MB, of a recording 80MB]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests")]
     pub max_file: Option<u64>,
     /// Maximum tokens of an answer, for rows that do not set it
@@ -95,7 +95,7 @@ pub struct InputArgs {
     /// Field of the request that replaces what rows say, such as model=provider/name; may be repeated
     #[arg(long = "override", value_name = "KEY=JSON", help_heading = "Requests")]
     pub overrides: Vec<String>,
-    /// Endpoint of the API; `run` supports all but audio, batches support chat and audio
+    /// Endpoint of the API; `run` supports all, batches support chat, transcriptions and translations
     #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = Endpoint::ALL.map(Endpoint::as_str), help_heading = "Requests")]
     pub endpoint: String,
     /// Go on with the valid rows; the invalid ones fail in the results (`prepare` leaves them out)
@@ -194,16 +194,9 @@ impl InputArgs {
     /// The endpoint of requests over realtime.
     ///
     /// # Errors
-    /// 2 if it is one that realtime cannot serve.
+    /// 2 if there is no such endpoint.
     pub fn realtime_endpoint(&self) -> Result<Endpoint> {
-        let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
-        if !endpoint.over_realtime() {
-            return Err(Error::usage(format!(
-                "--endpoint {endpoint}: the realtime API would need an upload for each request"
-            ))
-            .hint("send the rows as a batch with `llbatch submit`, or write the batch files with `llbatch prepare`"));
-        }
-        Ok(endpoint)
+        self.endpoint.parse::<Endpoint>().map_err(Error::usage)
     }
 
     /// The endpoint of requests in batches.
@@ -229,9 +222,10 @@ impl InputArgs {
         if choices.iter().any(String::is_empty) {
             return Err(Error::usage("--choices: a text is empty").hint("write --choices positive,negative"));
         }
-        let reads_files = !self.images.is_empty() || self.local_files.is_some();
+        let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
+        let reads_files = !self.images.is_empty() || self.local_files.is_some() || endpoint.is_audio();
         Ok(Params {
-            endpoint: self.endpoint.parse::<Endpoint>().map_err(Error::usage)?,
+            endpoint,
             model: self.model.clone().or_else(|| settings.run.model.clone()),
             prompt: self.prompt.as_deref().map(|text| text_of("--prompt", text)).transpose()?,
             system: self.system.as_deref().map(|text| text_of("--system", text)).transpose()?,

@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
 
     /// Builds the request builder of the inputs.
     pub fn builder(&self) -> Result<Arc<RequestBuilder>> {
-        RequestBuilder::new(&self.spec.params).map(Arc::new)
+        RequestBuilder::for_batches(&self.spec.params).map(Arc::new)
     }
 
     /// Returns the flags that the user must type beside the job's name.

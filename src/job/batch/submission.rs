@@ -54,7 +54,7 @@ impl Submission {
         let stdin = *source == InputSource::Stdin;
         let OpenedInputs { inputs, stdin } =
             OpenedInputs::open(source.files(), stdin, reading, || workspace.store.spool())?;
-        let builder = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
+        let builder = Arc::new(RequestBuilder::for_batches(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");
         first_look(&inputs, &builder, &workspace.ctx.ui)?;
@@ -94,12 +94,8 @@ impl Submission {
 
 /// Shows notices about the models before they go into batches. It routes no model.
 fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, String)>> {
-    let realtime = ask.input.flags.params.endpoint.over_realtime();
     let found = notices::notices(&checked.models, &ctx.settings.prices);
-    // There is no price to compare if batches alone serve the endpoint.
-    if realtime {
-        notices::show(&found, &ctx.ui);
-    }
+    notices::show(&found, &ctx.ui);
     let rows: u64 = found.iter().filter(|notice| !notice.is_discounted()).map(|notice| notice.rows).sum();
     if ask.require_discount && rows > 0 {
         return Err(Error::usage(format!(
@@ -111,7 +107,7 @@ fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, 
                batch_discount = 0.5",
         ));
     }
-    if let Some(refused) = found.iter().find(|notice| notice.is_refused() && realtime) {
+    if let Some(refused) = found.iter().find(|notice| notice.is_refused()) {
         ctx.ui.hint(&format!(
             "pass --via auto, or use `llbatch run`, to send the rows of {} in real time",
             refused.model

@@ -20,6 +20,7 @@ mod pick;
 mod prefixes;
 mod problems;
 mod produced;
+mod recordings;
 mod refusals;
 mod rerank;
 mod resume;
