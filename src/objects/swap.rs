@@ -6,6 +6,7 @@ use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, Pu
 use super::background;
 use super::bucket::ObjectBucket;
 use super::failure::{Direction, ObjectFailure};
+use super::url::StoreKind;
 use crate::error::Result;
 
 /// The version of an object that was read.
@@ -39,8 +40,8 @@ impl ObjectBucket {
     pub fn swap(&self, key: &str, bytes: Bytes, before: Option<&SwapVersion>) -> Result<bool> {
         let mode = match before {
             None => PutMode::Create,
-            Some(SwapVersion(UpdateVersion { e_tag: None, version: None })) => PutMode::Overwrite,
-            Some(SwapVersion(version)) => PutMode::Update(version.clone()),
+            Some(SwapVersion(version)) if self.tells(version) => PutMode::Update(version.clone()),
+            Some(_) => PutMode::Overwrite,
         };
         let (store, at) = (std::sync::Arc::clone(&self.store), self.key(key, Direction::Write)?);
         let text = bytes.clone();
@@ -52,6 +53,17 @@ impl ObjectBucket {
             ) => Ok(false),
             Err(error) if has_no_conditions(&error) => self.put(key, bytes).map(|()| true),
             Err(error) => Err(self.failed(&error, key, Direction::Write)),
+        }
+    }
+}
+
+impl ObjectBucket {
+    /// Returns true if a condition can name this version.
+    const fn tells(&self, version: &UpdateVersion) -> bool {
+        match self.kind() {
+            // An imitation may number nothing.
+            StoreKind::Gcs => version.version.is_some(),
+            StoreKind::S3 | StoreKind::Azure => version.e_tag.is_some(),
         }
     }
 }

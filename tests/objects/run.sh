@@ -15,6 +15,7 @@ S3's; gcp-storage-emulator has only the JSON API, which llbatch does not use):
   - A run that is killed while it writes to it leaves nothing visible. The same command again pays nothing, writes the whole
     object, and leaves no upload behind.
   - An object that is replaced while a run reads it stops the run, and results never mix two versions.
+  - Copies of one task that share answers there (--answers) pay once, and one goes on for another that was killed.
   - A missing bucket, a missing object and a wrong key have their exit codes.
 Then it runs roles.py in a network of its own: llbatch gets its keys from the metadata service of a machine, in clear and past any
 proxy, and uses them on a store behind TLS. That needs user namespaces, ip and openssl.

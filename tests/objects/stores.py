@@ -311,6 +311,28 @@ class Checks:
         done = (self.home / "moving-out.jsonl").read_text() if code == 0 else ""
         check("the next run is one of the new object alone", code == 0 and self.whole(done, 4000, 5001), err)
 
+    def shared_answers(self):
+        """Three copies of a task at once: one pays. A task that is killed goes on from the parts, without its state directory."""
+        (self.home / "task.jsonl").write_text(self.input(400, 20_001))
+        place, before = self.store.address("answers"), self.paid()
+        task = lambda name: self.llm("task.jsonl", "--answers", place, "--concurrency", 2, "-o", f"{name}.jsonl", "--state-dir", name)
+        ends = [process.communicate() + (process.returncode,) for process in [self.start(*task(name)) for name in "abc"]]
+        check("three copies of a task end well", all(code == 0 for *_, code in ends), ends)
+        check("and pay once", self.paid() - before == 400, self.paid() - before)
+        check("two of them wait", sum("works on this task too" in err for _, err, _ in ends) == 2, ends)
+        texts = [(self.home / f"{name}.jsonl").read_text() for name in "abc"]
+        check("and all have the same results", texts[0] == texts[1] == texts[2] and self.whole(texts[0], 400, 20_001), "")
+        (self.home / "task.jsonl").write_text(self.input(2500, 30_001))
+        before, first = self.paid(), self.start(*task("d"))
+        while self.paid() - before < 1500:
+            time.sleep(0.05)
+        first.kill()
+        first.communicate()
+        code, _, err = self.run(*task("e"))
+        check("a copy takes over from one that was killed", code == 0 and "answered by other tasks" in err, err)
+        again = self.paid() - before - 2500
+        check(f"and pays again what was not sealed ({again})", again <= 1010, again)
+
     def refusals(self):
         store = self.store
         for what, url, says in [("object", store.address("none.jsonl"), "no such"),
@@ -326,7 +348,8 @@ class Checks:
             check("a wrong key is exit 66, and is not shown", code == 66 and "d3Jvbmc" not in err, err)
 
     def all(self):
-        for step in (self.reads, self.writes, self.killed_reads, self.killed_writes, self.changed, self.refusals):
+        for step in (self.reads, self.writes, self.killed_reads, self.killed_writes, self.changed, self.shared_answers,
+                     self.refusals):
             try:
                 step()
             except Exception as error:  # A store that cannot do something fails its check, not the script.

@@ -92,6 +92,8 @@ fn only_good_answers_that_pass_the_rules_are_taken() {
     assert_eq!(sent(&["long.jsonl", "--fresh", "--reuse=1ms"]).0, 4);
     assert_eq!(sent(&["long.jsonl", "--fresh", "--reuse-from", "first"]).0, 4);
     sent(&["long.jsonl", "--reuse-from", "nobody"]).1.code(2).says(&["nobody"]);
+    let url = sent(&["long.jsonl", "--reuse-from", "s3://bucket/answers"]).1.code(2);
+    url.says(&["--reuse-from s3://bucket/answers", "copy the objects to a directory", "--answers URL"]);
     sent(&["long.jsonl", "--reuse=soon"]).1.code(2).says(&["--reuse"]);
     assert!(codes(&home.read("out.jsonl")).iter().all(|(_, code)| code == "ok"));
 }
@@ -203,7 +205,9 @@ fn only_parts_that_are_whole_and_of_the_service_are_reused() {
     assert_eq!(other.bill(), 4);
     // It is changed behind the index, and then gone.
     let job = std::fs::read_dir(home.path("shared")).unwrap().flatten().next().unwrap().path();
-    let part = std::fs::read_dir(&job).unwrap().flatten().next().unwrap().path();
+    // The record of the task that owned the rows lies beside it.
+    let mut files = std::fs::read_dir(&job).unwrap().map(|entry| entry.unwrap().path());
+    let part = files.find(|path| path.is_file()).unwrap();
     let whole = std::fs::read(&part).unwrap();
     let sent = |found: &[&str]| {
         let before = server.bill();

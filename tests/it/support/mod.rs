@@ -15,7 +15,7 @@ pub use fault::{Asked, Canned, Fault, FaultServer, paid_hash};
 pub use files::{
     MODEL, Row, answered, answered_once, codes, csv_rows, harmless, ids, lines, prompts, questions, raw_codes, rows,
 };
-pub use object_server::ObjectServer;
+pub use object_server::{ObjectServer, PutConditions};
 pub use recorder::{Recorder, Request as Recorded};
 pub use server::{Answer, Server, get, post, request, try_request};
 

@@ -37,8 +37,22 @@ pub struct StoreState {
     pub swap: Option<(String, Vec<u8>, u32)>,
     /// The object at this path is replaced by these bytes behind so many reads of it.
     pub replace: Option<(String, Vec<u8>, u32)>,
+    /// Conditions of requests that put whole objects.
+    pub conditions: PutConditions,
     /// Completing an upload gets no answer: the connection closes.
     pub never_completes: bool,
+}
+
+/// The conditions `If-Match` and `If-None-Match` of a request that puts an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum PutConditions {
+    /// They are held.
+    #[default]
+    Held,
+    /// The object is put in any case.
+    Ignored,
+    /// Such a request is not implemented.
+    Refused,
 }
 
 struct Asked {
@@ -189,8 +203,17 @@ fn answer(state: &mut StoreState, asked: &Asked) -> Option<Reply> {
             None => error(404, "NoSuchUpload"),
         },
         ("PUT", None) => {
+            let now = state.objects.get(&asked.path).map(|bytes| tag(bytes));
+            let wanted = asked.header("if-match").is_none_or(|wanted| now.as_deref() == Some(wanted));
+            let absent = asked.header("if-none-match").is_none() || now.is_none();
+            let conditional = asked.header("if-match").or(asked.header("if-none-match")).is_some();
+            match state.conditions {
+                PutConditions::Refused if conditional => return Some(error(501, "NotImplemented")),
+                PutConditions::Held if !wanted || !absent => return Some(error(412, "PreconditionFailed")),
+                _ => {}
+            }
             state.objects.insert(asked.path.clone(), asked.body.clone());
-            (200, "etag: \"x\"\r\n".to_owned(), Vec::new())
+            (200, format!("etag: {}\r\n", tag(&asked.body)), Vec::new())
         }
         _ => {
             state.objects.remove(&asked.path);
