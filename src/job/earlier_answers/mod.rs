@@ -15,6 +15,7 @@ use super::remote::Remote;
 use super::spec::same_service;
 use crate::completion::is_whole;
 use crate::error::{Error, Result};
+use crate::objects::{is_url, shown_path};
 use crate::outcome::{Fingerprint, Follower, Outcome};
 use crate::pack::packed;
 use crate::request::{Draft, KeyMaker, RequestKey};
@@ -104,6 +105,7 @@ impl EarlierAnswers {
                     let sources = sealed_sources(&dir, &canonical_service(&service), workspace)?;
                     return Self::of(sources, Some(dir), rules, workspace);
                 }
+                None if is_url(Path::new(name)) => return Err(not_at_urls(name)),
                 None => return Err(nothing_named(name)),
             },
             None => ledger.recent(u32::MAX)?,
@@ -250,6 +252,14 @@ fn sealed_sources(dir: &AnswersDir, service: &str, workspace: Workspace<'_>) -> 
 fn nothing_named(name: &str) -> Error {
     Error::usage(format!("--reuse-from {name}: there is no such job, and no such directory"))
         .hint("`llbatch status` lists the jobs; a directory is one that `run --answers DIR` has written answers to")
+}
+
+fn not_at_urls(name: &str) -> Error {
+    Error::usage(format!("--reuse-from {}: llbatch reuses answers from a directory, not from a URL", shown_path(Path::new(name))))
+        .hint(
+            "copy the objects to a directory and name that (`aws s3 cp --recursive URL DIR`); for the rows of the same job, \
+             `run --answers URL` takes them",
+        )
 }
 
 /// Returns true if a job was made within this time.
