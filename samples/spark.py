@@ -4,7 +4,7 @@
 
 All nodes see INPUT and OUT by the same paths. STATE names a directory of each node (default: /tmp/llbatch). A task that
 fails is tried again by Spark, and goes on from the state on its node, on another node from OUT/answers. If its Python dies,
-llbatch ends too. Leave spark.speculation off: the copy of a task waits for the one that works.
+llbatch ends too. With spark.speculation, the copy of a task waits for the one that works, and no row is paid twice.
 """
 
 import os
@@ -12,19 +12,23 @@ import subprocess
 import sys
 from glob import glob
 
+from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 TASKS = 8
 source, out, *flags = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), *sys.argv[3:]
-state = os.environ.get("STATE", "/tmp/llbatch")
 
 
 def answer(batches):
+    state, attempt = os.environ.get("STATE", "/tmp/llbatch"), TaskContext.get().taskAttemptId()
     for batch in batches:
         for task in batch["id"] + 1:
+            # A copy that Spark stops must not replace the summary of the one that ended.
+            summary = f"{out}/summary-{task}.json"
             subprocess.run(["setpriv", "--pdeathsig", "TERM", "llbatch", "run", source, "--shard", f"{task}/{TASKS}",
                 "--resume", "--wait-lock", "--tolerate-failures", "--answers", f"{out}/answers", "--state-dir", f"{state}/{task}", "-q",
-                "-o", f"{out}/part-{task}.jsonl", "--summary", f"{out}/summary-{task}.json", *flags], check=True)
+                "-o", f"{out}/part-{task}.jsonl", "--summary", f"{summary}.{attempt}", *flags], check=True)
+            os.replace(f"{summary}.{attempt}", summary)
         yield batch
 
 
