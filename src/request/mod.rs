@@ -143,7 +143,13 @@ impl<'a> Draft<'a> {
     }
     /// Its parts that are not text. They are looked for once.
     pub fn media(&self) -> &Media {
-        self.media.get_or_init(|| Media::of(&self.body))
+        self.media.get_or_init(|| {
+            if self.endpoint.is_audio() {
+                // Its length decides its cost, and is not known.
+                return Media { unbounded: Some("recording".to_owned()), ..Media::default() };
+            }
+            Media::of(&self.body)
+        })
     }
 
     /// Bytes of the body that the model reads once more, beside its length: the query, for each document but the first.

@@ -232,6 +232,23 @@ fn batches_take_urls_only_and_say_so() {
 }
 
 #[test]
+fn cost_is_unknown_and_a_budget_refuses_what_has_no_bound() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("a.wav", wav(1, 5));
+    home.write("in.jsonl", lines(&[r#"{"id":"a","file":"a.wav"}"#]));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
+    transcribe(&home, &server.url, &[&args[..], &["--max-cost", "1"]].concat()).code(2).says(&["is unknown"]);
+    // A price of tokens says nothing about a recording.
+    home.config(format!("[models.\"{WHISPER}\"]\ninput = 1\noutput = 1\n"));
+    transcribe(&home, &server.url, &[&args[..], &["--max-cost", "1"]].concat())
+        .code(2)
+        .says(&["row `a` has a part of type `recording`", "--allow-unpriced"]);
+    assert_eq!(server.bill(), 0);
+    transcribe(&home, &server.url, &[&args[..], &["--max-cost", "1", "--allow-unpriced"]].concat()).code(0);
+    assert_eq!(home.json("s.json")["cost"]["usd"], serde_json::Value::Null);
+}
+
+#[test]
 fn content_decides_what_is_sent_again_and_what_is_one_request() {
     let (home, server) = (Home::new(), Server::start(&[]));
     for (name, seed) in [("a.wav", 1), ("b.wav", 1), ("c.wav", 2)] {
