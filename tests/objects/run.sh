@@ -13,7 +13,7 @@ S3's; gcp-storage-emulator has only the JSON API, which llbatch does not use):
   - Rows read from it, also packed and from several objects below a prefix, are those of the file.
   - A run that reads from it and is killed with SIGKILL resumes: every row once, in order, and paid once.
   - A run that is killed while it writes to it leaves nothing visible. The same command again pays nothing, writes the whole
-    object, and leaves no upload behind.
+    object, and leaves no upload behind that was noted on the disk before the kill.
   - An object that is replaced while a run reads it stops the run, and results never mix two versions.
   - Copies of one task that share answers there (--answers) pay once, and one goes on for another that was killed.
   - A missing bucket, a missing object and a wrong key have their exit codes.
