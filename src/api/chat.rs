@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::Reply;
-use super::error::Fault;
+use super::error::{Failure, Fault};
 use super::error_body::flaw_of;
 use crate::completion::{AnswerFlaw, AnswerPlaces, Completion, NoCompletion, ReportedUsage};
 use crate::json::{is_too_deep, one_line, refusal, without_nan};
@@ -24,10 +24,8 @@ pub enum Answer {
     },
     /// Something else.
     Bad {
-        /// The kind of failure.
-        fault: Fault,
         /// The reason why it is not an answer.
-        why: String,
+        failure: Failure,
         /// The body as one line of JSON, if it is JSON.
         body: Option<Box<str>>,
         /// The tokens that were billed for it, if the service counted them.
@@ -57,7 +55,7 @@ fn read_as(reply: &Reply, flaw: FindFlaw) -> Answer {
     let status = reply.status;
     let bad = |why: &str| {
         let why = format!("HTTP {status} with {why}");
-        Answer::Bad { fault: Fault::BadResponse, why, body: None, usage: None }
+        Answer::Bad { failure: Failure::no_answer(Fault::BadResponse, status, why), body: None, usage: None }
     };
     if reply.body.is_empty() {
         return bad("an empty body");
@@ -76,7 +74,7 @@ fn read_as(reply: &Reply, flaw: FindFlaw) -> Answer {
     match Completion::parse(text) {
         Ok(_) if is_too_deep(text) => {
             let why = format!("HTTP {status} {TOO_DEEP}");
-            Answer::Bad { fault: Fault::Unusable, why, body: None, usage: None }
+            Answer::Bad { failure: Failure::no_answer(Fault::Unusable, status, why), body: None, usage: None }
         }
         Ok(parsed) => {
             let line = one_line(text);
@@ -85,8 +83,8 @@ fn read_as(reply: &Reply, flaw: FindFlaw) -> Answer {
             match flaw(&parsed) {
                 None => Answer::Good { body, places, usage: parsed.usage() },
                 Some(found) => {
-                    let (fault, why) = flaw_of(&found, status, text);
-                    Answer::Bad { fault, why, body: Some(body), usage: parsed.usage() }
+                    let failure = flaw_of(&found, status, text);
+                    Answer::Bad { failure, body: Some(body), usage: parsed.usage() }
                 }
             }
         }
@@ -95,7 +93,7 @@ fn read_as(reply: &Reply, flaw: FindFlaw) -> Answer {
             let raw = serde_json::from_str::<&RawValue>(text).ok().filter(|raw| !is_too_deep(raw.get()));
             let body = raw.map(|raw| one_line(raw.get()).into());
             let why = format!("HTTP {status} with an unexpected shape: {words}");
-            Answer::Bad { fault: Fault::BadResponse, why, body, usage: None }
+            Answer::Bad { failure: Failure::no_answer(Fault::BadResponse, status, why), body, usage: None }
         }
         Err(NoCompletion::NotJson) => match without_nan(text) {
             Some(body) => read_as(&Reply { body: body.into(), status, limits: reply.limits, html: reply.html }, flaw),
@@ -130,7 +128,7 @@ fn event_stream(text: &str, status: u16) -> Answer {
     let body =
         Some(text).filter(|text| text.len() <= MAX_FAILED_BODY).and_then(|text| serde_json::to_string(text).ok());
     let why = format!("HTTP {status} with an event stream, although the request asks for a whole answer");
-    Answer::Bad { fault: Fault::Unusable, why, body: body.map(Into::into), usage: None }
+    Answer::Bad { failure: Failure::no_answer(Fault::Unusable, status, why), body: body.map(Into::into), usage: None }
 }
 
 /// The flaw of an answer that is nested too deep, as the end of a sentence.
@@ -205,8 +203,8 @@ mod tests {
             ("null", "other than a JSON object"),
         ];
         for (body, expected) in cases {
-            let Answer::Bad { why, .. } = answer(body) else { panic!("{body} was taken for an answer") };
-            assert!(why.contains(expected), "{body}: {why}");
+            let Answer::Bad { failure, .. } = answer(body) else { panic!("{body} was taken for an answer") };
+            assert!(failure.message.contains(expected), "{body}: {failure}");
         }
     }
 

@@ -80,6 +80,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The message of the service or the transport, shortened.
     pub message: String,
+    /// The status that an error under a 2xx names, or that its code has elsewhere.
+    pub named: Option<u16>,
     /// The model does not exist or is not served (404, 501, or `model_not_available`).
     pub model_unknown: bool,
     /// The wait that the service asks for; only 429 and 503 have one.
@@ -95,8 +97,19 @@ impl std::fmt::Display for Failure {
 impl StdError for Failure {}
 
 impl Failure {
-    pub(super) fn new(fault: Fault, message: String) -> Self {
-        Self { fault, status: None, message, model_unknown: false, wait: None }
+    /// A failure without a response.
+    pub const fn new(fault: Fault, message: String) -> Self {
+        Self { fault, status: None, message, named: None, model_unknown: false, wait: None }
+    }
+
+    /// A 2xx that is no answer.
+    pub(super) fn no_answer(fault: Fault, status: u16, message: String) -> Self {
+        Self { status: Some(status), ..Self::new(fault, message) }
+    }
+
+    /// The status that says what an error means: the one that it names itself, or the one that it came with.
+    pub fn meant_status(&self) -> Option<u16> {
+        self.named.or(self.status)
     }
 
     /// An invalid answer.
@@ -155,7 +168,7 @@ impl Failure {
     /// Returns true for a refusal of the key or of payment that may concern one row or model alone: a firewall, a moderation
     /// filter, a model that this key may not use or pay for.
     pub fn may_concern_one_row(&self) -> bool {
-        self.fault == Fault::Payment || (self.fault == Fault::Auth && self.status == Some(403))
+        self.fault == Fault::Payment || (self.fault == Fault::Auth && self.meant_status() == Some(403))
     }
 
     /// The part of the user's setup that prevents every connection.
@@ -189,7 +202,7 @@ impl Failure {
             }
         };
         let wait = reply.limits.wait.filter(|_| matches!(reply.status, 429 | 503));
-        Self { fault, status: Some(reply.status), message, model_unknown, wait }
+        Self { fault, status: Some(reply.status), message, named: None, model_unknown, wait }
     }
 
     /// Reads the response of a call about files or batches. No such call has a prompt that could be too long. A 403 is

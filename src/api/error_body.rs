@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::error::{Fault, MAX_MESSAGE};
+use super::error::{Failure, Fault, MAX_MESSAGE};
 use crate::completion::AnswerFlaw;
 use crate::text::shortened;
 
@@ -49,45 +49,87 @@ struct ErrorDetail<'a> {
     code: Option<&'a RawValue>,
 }
 
+/// The status under which services send an error with this word in its code or type. The first one that fits counts.
+const STATUS_OF: [(&str, u16); 27] = [
+    ("context_length", 400),
+    ("rate_limit", 429),
+    ("too_many_requests", 429),
+    ("resource_exhausted", 429),
+    ("insufficient_balance", 402),
+    ("insufficient_credit", 402),
+    ("payment", 402),
+    ("invalid_api_key", 401),
+    ("authentication", 401),
+    ("unauthorized", 401),
+    ("unauthenticated", 401),
+    ("permission", 403),
+    ("forbidden", 403),
+    ("not_found", 404),
+    ("model_not_available", 400),
+    ("content_policy", 400),
+    ("content_filter", 400),
+    ("validation", 400),
+    ("invalid_request", 400),
+    ("invalid_argument", 400),
+    ("invalid_prompt", 400),
+    ("bad_request", 400),
+    ("unsupported", 400),
+    ("overloaded", 503),
+    ("unavailable", 503),
+    ("not_implemented", 501),
+    ("timeout", 504),
+];
+
 /// Names the flaw of a 2xx's body: the fault, and a sentence with the service's words.
-pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault, String) {
+pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> Failure {
+    let no_answer = |fault, why| Failure::no_answer(fault, status, why);
     let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ErrorBody::of_error).unwrap_or_default();
     match flaw {
         AnswerFlaw::Error(text) => raw(text).or_beside(&ErrorBody::read(body.as_bytes())).inside(status),
         AnswerFlaw::Foreign => match ErrorBody::read(body.as_bytes()) {
             said if said.message.is_some() => said.inside(status),
-            _ => (Fault::BadResponse, format!("HTTP {status} with neither choices nor embeddings")),
+            _ => no_answer(Fault::BadResponse, format!("HTTP {status} with neither choices nor embeddings")),
         },
-        AnswerFlaw::Shape(why) => (Fault::BadResponse, format!("HTTP {status} {why}")),
+        AnswerFlaw::Shape(why) => no_answer(Fault::BadResponse, format!("HTTP {status} {why}")),
         AnswerFlaw::Ended("length") => {
-            (Fault::Truncated, "the answer was cut off at max_tokens before any text".to_owned())
+            no_answer(Fault::Truncated, "the answer was cut off at max_tokens before any text".to_owned())
         }
         AnswerFlaw::Ended("content_filter") => {
-            (Fault::Filtered, "a filter of the service ended the answer before any text (content_filter)".to_owned())
+            let why = "a filter of the service ended the answer before any text (content_filter)";
+            no_answer(Fault::Filtered, why.to_owned())
         }
         AnswerFlaw::Ended(reason) => {
-            (Fault::Unusable, format!("the answer is empty (finish_reason: {})", shortened(reason, MAX_MESSAGE)))
+            let reason = shortened(reason, MAX_MESSAGE);
+            no_answer(Fault::Unusable, format!("the answer is empty (finish_reason: {reason})"))
         }
     }
 }
 
 impl ErrorBody {
-    /// The fault of an error that came with a 2xx, and the sentence for it. A status in the body counts as the status.
-    fn inside(self, status: u16) -> (Fault, String) {
+    /// The failure of an error that came with a 2xx: it means what it means under the status that its code has elsewhere.
+    fn inside(self, status: u16) -> Failure {
         let number =
             |text: &Option<String>| text.as_deref()?.parse::<u16>().ok().filter(|code| (400..600).contains(code));
-        let word = |part: &str| [&self.code, &self.kind].into_iter().flatten().any(|text| text.contains(part));
-        let inner = match number(&self.code) {
-            Some(code) => code,
-            None if word("rate_limit") || NO_MONEY.iter().any(|code| word(code)) => 429,
-            None if word("validation") || word("invalid_request") => 400,
-            None => 500,
-        };
-        let (fault, _) = self.fault(inner);
+        let named = number(&self.code);
+        let meant = named.unwrap_or_else(|| self.usual_status());
+        let (fault, model_unknown) = self.fault(meant);
         let words =
             self.message.as_deref().map(str::trim).filter(|words| !words.is_empty()).unwrap_or("no reason given");
-        let code = number(&self.code).map(|code| format!(" {code}")).unwrap_or_default();
-        (fault, format!("HTTP {status} with error{code}: {}", shortened(words, MAX_MESSAGE)))
+        let code = named.map(|code| format!(" {code}")).unwrap_or_default();
+        let message = format!("HTTP {status} with error{code}: {}", shortened(words, MAX_MESSAGE));
+        Failure { named: Some(meant), model_unknown, ..Failure::no_answer(fault, status, message) }
+    }
+
+    /// The status that errors with this code or type have elsewhere. The code says more than the type.
+    fn usual_status(&self) -> u16 {
+        let parts = [&self.code, &self.kind].map(|part| part.as_deref().unwrap_or_default().to_ascii_lowercase());
+        let usual = |part: &String| {
+            let part = part.replace(['-', ' '], "_");
+            let no_money = NO_MONEY.iter().any(|code| part.contains(code));
+            let found = STATUS_OF.iter().find(|(word, _)| part.contains(word)).map(|(_, status)| *status);
+            if no_money { Some(429) } else { found }
+        };
+        parts.iter().find_map(usual).unwrap_or(500)
     }
 
     /// Reads a whole body. The result is empty if the shape is unknown.
@@ -220,7 +262,38 @@ mod tests {
             (r#"{"error":{"message":"quota","code":"insufficient_quota"}}"#, Fault::Payment, "error: quota"),
         ];
         for (body, fault, words) in cases {
-            assert_eq!(inside(body), (fault, format!("HTTP 200 with {words}")), "{body}");
+            let found = inside(body);
+            assert_eq!((found.fault, found.message), (fault, format!("HTTP 200 with {words}")), "{body}");
+        }
+    }
+
+    #[test]
+    fn error_under_a_200_means_what_it_means_under_its_own_status() {
+        for (code, kind, status) in [
+            ("context_length_exceeded", "invalid_request_error", 400),
+            ("invalid_api_key", "invalid_request_error", 401),
+            ("model_not_found", "invalid_request_error", 404),
+            ("insufficient_quota", "insufficient_quota", 429),
+            ("rate_limit_exceeded", "tokens", 429),
+            ("", "authentication_error", 401),
+            ("", "permission_error", 403),
+            ("", "not_found_error", 404),
+            ("", "overloaded_error", 503),
+            ("", "service_unavailable", 503),
+            ("", "invalid_request_error", 400),
+            ("model_not_available", "invalid_request_error", 400),
+            ("content_policy_violation", "", 400),
+            ("server_error", "server_error", 500),
+            ("internal_error", "", 500),
+            ("", "", 500),
+            ("402", "", 402),
+        ] {
+            let error = serde_json::json!({"error": {"message": "no", "type": kind, "code": code}}).to_string();
+            let flaw = crate::completion::Completion::of(&error).flaw().expect("an error");
+            let inside = flaw_of(&flaw, 200, &error);
+            let (fault, model_unknown) = ErrorBody::read(error.as_bytes()).fault(status);
+            assert_eq!((inside.fault, inside.model_unknown), (fault, model_unknown), "{error}");
+            assert_eq!((inside.status, inside.meant_status()), (Some(200), Some(status)), "{error}");
         }
     }
 }

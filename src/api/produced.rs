@@ -57,10 +57,8 @@ pub enum ImagesAnswer {
     },
     /// Something else.
     Bad {
-        /// The kind of failure.
-        fault: Fault,
         /// The reason why it is not an answer.
-        why: String,
+        failure: Failure,
         /// The body as one line of JSON, if it is JSON and short.
         body: Option<Box<str>>,
         /// The tokens that were billed for it, if the service counted them.
@@ -85,11 +83,11 @@ pub fn read_images(reply: &Reply) -> ImagesAnswer {
     };
     let usage = parsed.usage();
     if let Some(flaw @ (AnswerFlaw::Error(_) | AnswerFlaw::Foreign)) = parsed.flaw() {
-        let (fault, why) = match flaw_of(&flaw, status, text) {
-            (Fault::BadResponse, _) if flaw == AnswerFlaw::Foreign => return bad(status, NO_IMAGES, Some(text)),
-            found => found,
-        };
-        return ImagesAnswer::Bad { fault, why, body: kept(text), usage };
+        let failure = flaw_of(&flaw, status, text);
+        if failure.fault == Fault::BadResponse && flaw == AnswerFlaw::Foreign {
+            return bad(status, NO_IMAGES, Some(text));
+        }
+        return ImagesAnswer::Bad { failure, body: kept(text), usage };
     }
     match taken_out(text) {
         Ok((body, _)) if is_too_deep(&body) => bad(status, chat::TOO_DEEP, None),
@@ -102,7 +100,11 @@ const NO_IMAGES: &str = "with no images";
 
 fn bad(status: u16, why: &str, body: Option<&str>) -> ImagesAnswer {
     let why = format!("HTTP {status} {why}");
-    ImagesAnswer::Bad { fault: Fault::BadResponse, why, body: body.and_then(kept), usage: None }
+    ImagesAnswer::Bad {
+        failure: Failure::no_answer(Fault::BadResponse, status, why),
+        body: body.and_then(kept),
+        usage: None,
+    }
 }
 
 /// The body of a failed response, if it is short enough for a line of results.
@@ -301,7 +303,9 @@ mod tests {
             (r#"{"error":{"message":"no more"}}"#, Fault::Server, "no more"),
             (r#"{"error":{"message":"bad size","code":400}}"#, Fault::InvalidRequest, "bad size"),
         ] {
-            let ImagesAnswer::Bad { fault: found, why, .. } = read(body) else { panic!("{body}") };
+            let ImagesAnswer::Bad { failure: Failure { fault: found, message: why, .. }, .. } = read(body) else {
+                panic!("{body}")
+            };
             assert!(found == fault && why.contains(words), "{body}: {found:?} {why}");
         }
     }

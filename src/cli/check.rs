@@ -51,8 +51,15 @@ pub fn run(args: &CheckArgs, ctx: &Ctx) -> Result<Exit> {
     if let Some(rows) = args.input.preview {
         return preview::show(&args.input, rows, ctx);
     }
-    DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), limit: None, with_budget: false, auto: false }
-        .show(ctx)
+    DryRun {
+        input: &args.input,
+        tokenizer: args.tokenizer.as_deref(),
+        limit: None,
+        with_budget: false,
+        auto: false,
+        dedupe: false,
+    }
+    .show(ctx)
 }
 
 /// A command that only shows its plan: `check`, and `run` and `submit` with `--dry-run`.
@@ -67,6 +74,8 @@ pub(super) struct DryRun<'a> {
     pub with_budget: bool,
     /// Also shows which models `--via auto` would put into batches.
     pub auto: bool,
+    /// Of equal requests, only the first is sent.
+    pub dedupe: bool,
 }
 
 impl DryRun<'_> {
@@ -112,7 +121,7 @@ impl DryRun<'_> {
         progress.phase("checking input");
         first_look(&opened.inputs, &builder, &ctx.ui)?;
         let pass = Pass { max_problems: self.input.max_problems, ..Pass::new(&opened.inputs, &builder) };
-        let mut document = CheckDocument::of(&pass, &ctx.settings.prices, counting)?;
+        let mut document = CheckDocument::of(&pass, &ctx.settings.prices, counting, self.dedupe)?;
         progress.finish();
         if self.auto {
             document.divide(&ctx.settings.prices);

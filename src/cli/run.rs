@@ -82,6 +82,21 @@ Examples:
   llbatch run big.jsonl -o out.jsonl --resume      for schedulers: starts anew, or sends only what lacks an answer";
 
 impl RunArgs {
+    /// Says that flags for rejected answers do nothing here.
+    fn say_idle_rechecks(&self, ctx: &Ctx) {
+        let Some(rechecks) = self.speed.recheck.filter(|_| !self.input.inputs.is_empty()) else { return };
+        let has_rules = self.input.json_schema.is_some() || !self.input.choices.is_empty();
+        match (self.speed.grow_max_tokens, self.input.max_tokens) {
+            (None, _) if !has_rules => ctx.ui.warn(&format!(
+                "--recheck {rechecks}: no rule rejects an answer, so no row is sent again; give --json-schema or --choices"
+            )),
+            (Some(growth), Some(bound)) if growth.is_below(bound) => ctx.ui.warn(&format!(
+                "--grow-max-tokens: its largest bound is not above --max-tokens {bound}, so no answer may be longer"
+            )),
+            _ => {}
+        }
+    }
+
     /// The inputs.
     pub(super) const fn input(&mut self) -> &mut InputArgs {
         &mut self.input
@@ -156,7 +171,15 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     if args.dry && !args.input.inputs.is_empty() {
         let tokenizer = args.tokenizer.as_deref();
         let with_budget = args.cost.max_cost.is_some();
-        return DryRun { input: &args.input, tokenizer, limit: None, with_budget, auto: false }.show(ctx);
+        return DryRun {
+            input: &args.input,
+            tokenizer,
+            limit: None,
+            with_budget,
+            auto: false,
+            dedupe: args.once.dedupe,
+        }
+        .show(ctx);
     }
     let mut input = args.input.spec(&ctx.settings)?;
     input.flags.params.files = args.files_of(endpoint)?;
@@ -165,6 +188,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     if !args.input.inputs.is_empty() {
         speed.suit(endpoint)?;
     }
+    args.say_idle_rechecks(ctx);
     let service = connect_later(ctx)?;
     let start = match named {
         Some(job) if args.input.inputs.is_empty() => {
@@ -180,7 +204,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         tags: args.tags.resolve()?,
         limit: args.cost.limit(args.input.shard),
         wait: args.lock.wait(deadline),
-        once: OnceAsk { answers: args.answers.resolve()?, ..args.once.resolve()? },
+        once: OnceAsk { answers: args.answers.resolve()?, ..args.once.resolve(&args.input.inputs)? },
     };
     let reuse = match (args.resume, args.fresh) {
         (_, true) => Reuse::Nothing,

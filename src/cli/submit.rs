@@ -99,7 +99,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         let limit = Some(args.cost.limit(args.input.shard)).filter(|_| !auto);
         let with_budget = args.cost.max_cost.is_some();
         let tokenizer = args.tokenizer.as_deref();
-        return DryRun { input: &args.input, tokenizer, limit, with_budget, auto }.show(ctx);
+        return DryRun { input: &args.input, tokenizer, limit, with_budget, auto, dedupe: args.once.dedupe }.show(ctx);
     }
     let input = args.input.spec(&ctx.settings)?;
     let until = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
@@ -116,7 +116,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         tags: args.tags.resolve()?,
         again: args.again,
         resume: args.resume.clone(),
-        once: args.once.resolve()?,
+        once: args.once.resolve(&args.input.inputs)?,
         require_discount: args.require_discount,
         auto: auto.then(speed).transpose()?,
         limit: args.cost.limit(args.input.shard),

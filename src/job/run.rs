@@ -33,7 +33,7 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::ErrorCode;
 use crate::realtime::peers::Peers;
-use crate::realtime::{Budget, Gauges, SendOptions, Shared, Upstream};
+use crate::realtime::{Budget, Gauges, SendOptions, Shared, SpeedOptions, Upstream};
 use crate::results::{OrderedWriter, Outputs, ReadBlocks, RecordColumns, ResultFiles, RowReader};
 use crate::row_set::RowSet;
 use crate::store::{JobDb, Presence, Store};
@@ -178,7 +178,7 @@ impl ActiveRun<'_> {
         let end = RunEnd { rows, reused: &reused, discarded, unwritable, at_risk_before: funds.at_risk };
         let mut ended = end.finish(finish, driven.consumed, elapsed)?;
         let enough = over_budget.then(|| self.enough()).flatten().map(|enough| format!("{enough} for the rest"));
-        let late = late(&ended, &shared.gauges, self.ask.speed.request_timeout);
+        let late = late(&ended, &shared.gauges, &self.ask.speed);
         for words in [enough, late].into_iter().flatten() {
             ended.summary.exit.reason = format!("{}; {words}", ended.summary.exit.reason);
         }
@@ -343,22 +343,25 @@ fn command(ask: &RunAsk) -> JobCommand {
     }
 }
 
-/// Returns the engine's counts of requests.
 /// Says that requests timed out, and the remedies, if rows are left without an answer for that.
-fn late(ended: &Ended, gauges: &Gauges, timeout: Duration) -> Option<String> {
+fn late(ended: &Ended, gauges: &Gauges, speed: &SpeedOptions) -> Option<String> {
     let rows = ended.summary.errors.iter().any(|error| error.code == ErrorCode::Timeout);
     let requests = gauges.timed_out.load(Ordering::Relaxed);
     let peak = gauges.peak_in_flight.load(Ordering::Relaxed);
+    let (time, flags) = match speed.stream {
+        // The error of each row names the limit that ended it.
+        Some(_) => ("in time".to_owned(), "longer --first-token-timeout and --stall-timeout"),
+        None => (format!("within {}", text::duration(speed.request_timeout)), "a longer --request-timeout"),
+    };
     (requests > 0 && (rows || ended.stopped)).then(|| {
         format!(
-            "{} had no answer within {} while up to {peak} were in flight: a lower --concurrency, or a longer \
-             --request-timeout, may help",
+            "{} had no answer {time} while up to {peak} were in flight: a lower --concurrency, or {flags}, may help",
             text::plural(requests, "request"),
-            text::duration(timeout)
         )
     })
 }
 
+/// Returns the engine's counts of requests.
 fn http(gauges: &Gauges) -> HttpCounts {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     HttpCounts { sent: read(&gauges.sent), retried: read(&gauges.retried), rate_limited: read(&gauges.refused) }

@@ -64,7 +64,7 @@ pub(super) struct FailedTry {
 impl FailedTry {
     /// Returns true if no answer came in time, to this machine or to a gateway.
     fn is_late(&self) -> bool {
-        self.failure.fault == Fault::Timeout || self.failure.status == Some(504)
+        self.failure.fault == Fault::Timeout || self.failure.meant_status() == Some(504)
     }
 }
 
@@ -396,17 +396,14 @@ pub(super) fn read_as(result: Result<Reply, Failure>, answer: fn(&Reply) -> Answ
             let (status, usage) = (reply.status, tokens.map(Usage::from));
             Tried::Answered(GoodAnswer { status, body: Some(body), places, usage, limits, files: Vec::new() })
         }
-        Answer::Bad { fault, why, body, usage: tokens } => {
-            let failure = Failure { fault, status: Some(reply.status), message: why, model_unknown: false, wait: None };
-            Tried::Failed(FailedTry {
-                failure,
-                limits,
-                body,
-                billed: tokens.map(Usage::from),
-                page: chat::page(&reply),
-                mismatched: false,
-            })
-        }
+        Answer::Bad { failure, body, usage: tokens } => Tried::Failed(FailedTry {
+            failure,
+            limits,
+            body,
+            billed: tokens.map(Usage::from),
+            page: chat::page(&reply),
+            mismatched: false,
+        }),
     }
 }
 

@@ -134,7 +134,7 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
             Decision::Resend(retry::delay(class, tries.failures.max(1), hint, facts.chance))
         }
         Class::RowFatal | Class::Spent => Decision::Fail,
-        Class::JobFatal if facts.answers > 0 || facts.answered_before => match failure.status {
+        Class::JobFatal if facts.answers > 0 || facts.answered_before => match failure.meant_status() {
             // A key that was accepted a moment ago: one server of several may be behind.
             Some(401) if tries.unauthorized <= 1 => {
                 Decision::SecondLook(retry::delay(class, 1, Some(SECOND_LOOK), facts.chance))
@@ -176,7 +176,7 @@ mod tests {
         Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None, parallel: None };
 
     fn failure(fault: Fault) -> Failure {
-        Failure { fault, status: None, message: "why".to_owned(), model_unknown: false, wait: None }
+        Failure::new(fault, "why".to_owned())
     }
 
     const fn tries(failures: u32, ambiguous: u32, alone: u32) -> Tries {

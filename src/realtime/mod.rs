@@ -109,6 +109,10 @@ impl SpeedOptions {
             ))
             .hint(format!("leave --pack out; --endpoint {endpoint} sends each row by itself")));
         }
+        if self.rechecks > 0 && !endpoint.gives_texts() {
+            return Err(Error::usage(format!("--recheck: no rule applies to answers of --endpoint {endpoint}"))
+                .hint("leave --recheck out; --retries resends failed rows"));
+        }
         if self.stream.is_some() && (endpoint.makes_files() || endpoint.is_audio()) {
             return Err(Error::usage(format!("--stream: answers of --endpoint {endpoint} come whole"))
                 .hint("leave --stream out; --request-timeout bounds the time of a request"));

@@ -128,7 +128,7 @@ impl RowTask {
             Err(why) => {
                 let message = format!("HTTP {} {why}", answer.status);
                 let status = Some(answer.status);
-                let failure = Failure { fault: Fault::BadResponse, status, message, model_unknown: false, wait: None };
+                let failure = Failure { status, ..Failure::new(Fault::BadResponse, message) };
                 let body = answer.body.filter(|_| rows.rows().len() == 1);
                 Tried::Failed(FailedTry {
                     failure,

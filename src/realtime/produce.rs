@@ -58,8 +58,7 @@ impl RowTask {
                     }
                 }
             }
-            ImagesAnswer::Bad { fault, why, body, usage } => {
-                let failure = Failure { fault, status: Some(status), message: why, model_unknown: false, wait: None };
+            ImagesAnswer::Bad { failure, body, usage } => {
                 let billed = usage.map(Usage::from);
                 Tried::Failed(FailedTry { body, billed, page, ..FailedTry::of(failure, limits) })
             }
@@ -81,7 +80,7 @@ fn read_speech(reply: Reply, media_type: Option<String>) -> Tried {
             Tried::Answered(answer) => {
                 let message = format!("HTTP {} with a text instead of speech", answer.status);
                 let status = Some(answer.status);
-                let failure = Failure { fault: Fault::BadResponse, status, message, model_unknown: false, wait: None };
+                let failure = Failure { status, ..Failure::new(Fault::BadResponse, message) };
                 let body = answer.body.filter(|body| body.len() <= chat::MAX_FAILED_BODY);
                 Tried::Failed(FailedTry { body, billed: answer.usage, ..FailedTry::of(failure, answer.limits) })
             }

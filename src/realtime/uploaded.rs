@@ -71,8 +71,7 @@ impl RowTask {
             // The service got a part of the file at most, and no request.
             (Err(_), Some(fault)) => {
                 let message = fault.message.clone();
-                let failure =
-                    Failure { fault: Fault::InvalidRequest, status: None, message, model_unknown: false, wait: None };
+                let failure = Failure::new(Fault::InvalidRequest, message);
                 Tried::Failed(FailedTry::of(failure, Limits::default()))
             }
             (result, _) => read_as(result, chat::read_transcript),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::body::{DefaultMember, is_answer_bound};
-use super::params::Params;
+use super::params::{Endpoint, Params};
 use super::problem::shorten;
 use crate::error::{Error, Result};
 use crate::json;
@@ -79,12 +79,15 @@ fn response_format(params: &Params) -> Result<Option<DefaultMember>> {
             }));
         }
         // The nested shape with a name is what Together documents (same source as the list of parameters).
-        let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":"output","schema":{schema}}}}}"#);
+        let name = json::quote(params.schema_name.as_deref().unwrap_or("output"));
+        let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":{name},"schema":{schema}}}}}"#);
         return Ok(Some(DefaultMember::new("--json-schema", "response_format", &value)));
     }
-    if !params.choices.is_empty() && params.endpoint.makes_files() {
-        return Err(Error::usage(format!("--choices: answers of --endpoint {} are files", params.endpoint))
-            .hint("leave --choices out"));
+    if !params.choices.is_empty() && !params.endpoint.gives_texts() {
+        return Err(without_texts("--choices", params.endpoint));
+    }
+    if params.complete && !params.endpoint.has_max_tokens() {
+        return Err(without_texts("--complete", params.endpoint));
     }
     if !params.choices.is_empty() && params.endpoint.is_audio() {
         return Err(Error::usage(format!("--choices: answers of --endpoint {} are transcripts", params.endpoint))
@@ -179,4 +182,10 @@ fn model_name(flag: &str, value: &str) -> Result<String> {
         Error::usage(format!("{flag} model: {:?} is not the name of a model", shorten(value)))
             .hint("write it as --override model=provider/name")
     })
+}
+
+/// The error of a flag about the text of an answer, for answers that have none.
+fn without_texts(flag: &str, endpoint: Endpoint) -> Error {
+    Error::usage(format!("{flag} needs answers of a language model, which --endpoint {endpoint} does not give"))
+        .hint(format!("leave {flag} out"))
 }

@@ -29,7 +29,7 @@ impl FromStr for TokenGrowth {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (factor, cap) = text.split_once(',').map_or((text, None), |(factor, cap)| (factor, Some(cap)));
-        let factor = factor.trim().parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 1.0);
+        let factor = factor.trim().parse().ok().filter(|factor: &f64| *factor > 1.0 && *factor <= MOST_TOKENS as f64);
         let cap = cap.map_or(Some(MOST_TOKENS), |cap| cap.trim().parse().ok().filter(|cap| *cap > 0));
         match (factor, cap) {
             (Some(factor), Some(cap)) => Ok(Self { factor, cap: cap.min(MOST_TOKENS) }),
@@ -39,6 +39,11 @@ impl FromStr for TokenGrowth {
 }
 
 impl TokenGrowth {
+    /// Returns true if a request with this bound would not get a larger one.
+    pub const fn is_below(self, bound: u64) -> bool {
+        self.cap <= bound
+    }
+
     /// The body with the next larger bound. `None`: it has no bound, or the bound is as large as it may be.
     pub fn grown(self, body: &str) -> Option<GrownBody> {
         let members = json::members(body).ok()?;
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_factor_must_grow() {
-        for text in ["1", "0.5", "-2", "x", "", "nan", "inf", "2,", "2,0", "2,x", "2,3,4"] {
+        for text in ["1", "0.5", "-2", "x", "", "nan", "inf", "2,", "2,0", "2,x", "2,3,4", "1e308"] {
             assert!(text.parse::<TokenGrowth>().is_err(), "{text}");
         }
     }

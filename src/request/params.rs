@@ -89,6 +89,11 @@ impl Endpoint {
         matches!(self, Self::Chat | Self::Completions)
     }
 
+    /// Returns true if its answers are texts.
+    pub const fn gives_texts(self) -> bool {
+        self.has_max_tokens() || self.is_audio()
+    }
+
     /// Returns true if it takes recordings, and a request is a form.
     pub const fn is_audio(self) -> bool {
         matches!(self, Self::Transcriptions | Self::Translations)
@@ -193,6 +198,9 @@ pub struct Params {
     pub stop: Vec<String>,
     /// The JSON Schema's text.
     pub json_schema: Option<String>,
+    /// The name that the wrapper of the schema gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_name: Option<String>,
     /// `--choices`: the only texts that an answer may have. Empty: any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,

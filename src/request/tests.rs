@@ -17,6 +17,7 @@ const BARE: Params = Params {
     seed: None,
     stop: Vec::new(),
     json_schema: None,
+    schema_name: None,
     choices: Vec::new(),
     asks_choices: false,
     complete: false,

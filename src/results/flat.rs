@@ -164,8 +164,16 @@ mod tests {
         let schema = Some(r#"{"properties": {"error": {}}}"#.to_owned());
         let more = MoreColumns { unpacked: true, ..MoreColumns::default() };
         let options = ResultOptions { more, ..ResultOptions::new(ResultFormat::Csv) };
-        let error = Renderer::new(&options, &RecordColumns { schema, ..RecordColumns::default() }).unwrap_err();
+        let table = RecordColumns { schema, ..RecordColumns::default() };
+        let error = Renderer::new(&options, &table).unwrap_err();
         assert!(error.message.contains("the property `error` has the name of a column of llbatch"), "{error}");
+        assert!(error.hint.unwrap().contains("--prefix llm_"));
+        // Behind a prefix, the name is free.
+        let options = ResultOptions { prefix: "llm_".to_owned(), ..options };
+        let (mut header, renderer) = (Vec::new(), Renderer::new(&options, &table).unwrap());
+        renderer.header(&mut header);
+        let header = String::from_utf8(header).unwrap();
+        assert!(header.contains(",llm_content,error,llm_finish_reason,") && header.contains(",llm_error"), "{header}");
         for schema in [None, Some("{}".to_owned()), Some(r##"{"$ref": "#"}"##.to_owned())] {
             let table = RecordColumns { schema, ..RecordColumns::default() };
             assert_eq!(Renderer::new(&options, &table).unwrap_err().exit, crate::error::Exit::Usage);

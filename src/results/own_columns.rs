@@ -100,14 +100,15 @@ impl OwnColumns {
             _ => false,
         };
         let unpacked = properties.iter().enumerate().map(|(i, name)| (OwnColumn::Property(i), name.as_str()));
-        let columns: Vec<(String, OwnColumn)> = FIRST
-            .into_iter()
-            .chain(unpacked)
-            .chain(REST)
-            .chain(timing.iter().chain(usage).chain(reused).cloned())
-            .filter(|(column, _)| !served(column))
-            .map(|(column, name)| (format!("{}{name}", options.prefix), column))
-            .collect();
+        let last = || REST.into_iter().chain(timing.iter().chain(usage).chain(reused).cloned());
+        let own: Vec<&str> = FIRST.into_iter().chain(last()).map(|(_, name)| name).collect();
+        // Behind a prefix, llbatch's columns leave their names to the properties that have the same.
+        let named = |(column, name): (OwnColumn, &str)| {
+            let is_bare = matches!(column, OwnColumn::Property(_)) && own.contains(&name);
+            (if is_bare { name.to_owned() } else { format!("{}{name}", options.prefix) }, column)
+        };
+        let columns: Vec<(String, OwnColumn)> =
+            FIRST.into_iter().chain(unpacked).chain(last()).filter(|(column, _)| !served(column)).map(named).collect();
         let taken: Vec<String> =
             columns.iter().filter(|(name, _)| has(name)).map(|(name, _)| format!("`{name}`")).collect();
         if !taken.is_empty() {
@@ -127,7 +128,7 @@ impl OwnColumns {
             if self.columns.iter().enumerate().any(|(other, (theirs, _))| other != place && theirs == name) {
                 let property = &self.properties[*property];
                 let what = format!("--unpack: the property `{property}` has the name of a column of llbatch");
-                let hint = "rename the property in the schema; --prefix does not help, as it also renames the columns of properties";
+                let hint = "pass --prefix llm_: it renames llbatch's columns, and the property keeps its name";
                 return Err(Error::usage(what).hint(hint));
             }
         }

@@ -16,6 +16,7 @@ const PATTERN_STEPS: usize = 100_000;
 pub struct Schema {
     validator: Validator,
     text: String,
+    name: Option<String>,
 }
 
 impl Schema {
@@ -46,18 +47,27 @@ impl Schema {
             .should_validate_formats(false)
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(PATTERN_STEPS));
         let validator = options.offline().build(schema).map_err(|error| match error.kind() {
+            ValidationErrorKind::Referencing(reference) if reference.to_string().ends_with("does not exist") => {
+                usage(format!("a `$ref` of the schema leads nowhere: {reference}"))
+                    .hint("define it in `$defs` of the schema, and refer to `#/$defs/NAME`")
+            }
             ValidationErrorKind::Referencing(reference) => {
                 usage(format!("the schema refers to something outside of itself: {reference}"))
                     .hint("copy the definition into `$defs` of the schema, and refer to `#/$defs/NAME`")
             }
             _ => usage(format!("the schema is invalid at {:?}: {error}", error.instance_path().as_str())).hint(MORE),
         })?;
-        Ok(Self { validator, text: schema.to_string() })
+        Ok(Self { validator, text: schema.to_string(), name: name_in(&value, schema) })
     }
 
     /// The schema as compact JSON, without its wrapper.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The name that its wrapper gives it.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The top-level properties that the schema `text` describes, in its order.
@@ -97,6 +107,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> String {
     // This reads numbers of any size, and any depth.
     match serde_json::from_str::<&RawValue>(text) {
         Ok(_) => format!("the answer is JSON that llbatch cannot check: {error}"),
+        Err(_) if text.trim().is_empty() => "the answer is empty".to_owned(),
         Err(error) if error.is_eof() => "the answer is JSON that is cut off".to_owned(),
         Err(error) => format!("the answer is not JSON (line {}, column {})", error.line(), error.column()),
     }
@@ -109,6 +120,16 @@ const MORE: &str = "https://json-schema.org/draft/2020-12 describes schemas";
 
 /// Members of a wrapper around a schema.
 const WRAPPER: [&str; 4] = ["name", "description", "strict", "schema"];
+
+/// The name beside the schema in the wrappers of APIs, if it is one that services take.
+fn name_in(value: &Value, schema: &Value) -> Option<String> {
+    if std::ptr::eq(value, schema) {
+        return None;
+    }
+    let value = value.get("response_format").unwrap_or(value);
+    let name = value.get("json_schema").unwrap_or(value).get("name")?.as_str()?;
+    (1..=64).contains(&name.len()).then(|| name.to_owned())
+}
 
 /// The schema inside the wrappers of APIs. `None`: a wrapper has none.
 fn unwrapped(value: &Value) -> Option<&Value> {

@@ -32,7 +32,7 @@ fn answers_are_held_against_the_schema() {
         ("Ann is three", Some("the answer is not JSON (line 1, column 1)")),
         (r#"{"name": "An"#, Some("the answer is JSON that is cut off")),
         ("```json\n{\"name\": \"Ann\"}", Some("the answer is not JSON (line 1, column 1)")),
-        ("", Some("the answer is JSON that is cut off")),
+        ("", Some("the answer is empty")),
     ];
     for (content, expected) in cases {
         let violation = rules.violation(&chat(content, "stop"));
@@ -72,7 +72,7 @@ fn schema_that_cannot_be_used_is_a_usage_error() {
             "--json-schema: the schema refers to something outside of itself",
         ),
         (r#"{"$ref": "other.json#/a"}"#, "--json-schema: the schema refers to something outside of itself"),
-        (r##"{"$ref": "#/$defs/none"}"##, "--json-schema: the schema refers to something outside of itself"),
+        (r##"{"$ref": "#/$defs/none"}"##, "--json-schema: a `$ref` of the schema leads nowhere: Pointer"),
         (r#"{"$schema": "https://example.com/own", "type": "object"}"#, "--json-schema: its `$schema` is unknown"),
         (r#"{"type": "json_schema"}"#, "--json-schema: the wrapper around the schema has no `schema`"),
         (r#"{"type": "json_schema", "json_schema": "person"}"#, "--json-schema: the wrapper around the schema"),

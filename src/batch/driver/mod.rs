@@ -284,13 +284,7 @@ impl Driver<'_> {
         tokio::select! {
             biased;
             result = call => result,
-            () = over => Err(Failure {
-                fault: Fault::Timeout,
-                status: None,
-                message: "no answer before the timeout".to_owned(),
-                model_unknown: false,
-                wait: None,
-            }),
+            () = over => Err(Failure::new(Fault::Timeout, "no answer before the timeout".to_owned())),
         }
     }
 

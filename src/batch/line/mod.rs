@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::words;
 use crate::api::chat::TOO_DEEP;
+use crate::api::error::Failure;
 use crate::api::error_body::{ErrorBody, flaw_of};
 use crate::completion::{AnswerFlaw, Completion, says_something};
 use crate::fault::code_of;
@@ -192,7 +193,7 @@ impl<'a> Response<'a> {
         let answered = matches!(status, Some(200..=299)) || (status.is_none() && completion);
         if answered && error.is_none() {
             let flaw = flaw.unwrap_or(AnswerFlaw::Shape("with an empty body"));
-            let (fault, message) = flaw_of(&flaw, status.unwrap_or(200), body.unwrap_or_default());
+            let Failure { fault, message, .. } = flaw_of(&flaw, status.unwrap_or(200), body.unwrap_or_default());
             let error = Some(RowError::new(code_of(fault), message));
             return ResultLine {
                 id,

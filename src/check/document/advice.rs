@@ -34,14 +34,15 @@ pub(super) fn advice(models: &[CheckedModel], table: &PriceTable, endpoint: Endp
     both(saving).into_iter().chain(near_limit).chain(others.into_iter().flatten()).collect()
 }
 
-/// Says how many of `rows` rows repeat, what `--dedupe` would save, and whether they may be samples.
-pub(super) fn repeat_advice(mut repeats: Repeats, rows: u64, basis: PriceBasis<'_>) -> Vec<String> {
+/// Says how many of `rows` rows repeat, what `--dedupe` saves or would save, and whether they may be samples.
+pub(super) fn repeat_advice(mut repeats: Repeats, rows: u64, basis: PriceBasis<'_>, dedupe: bool) -> Vec<String> {
     if repeats.count() == 0 {
         return Vec::new();
     }
     let quote = Quote::of(std::mem::take(&mut repeats.saved), basis, Transport::Realtime);
+    let rest = if dedupe { "; the costs above are those of the others" } else { "" };
     let saving = format!(
-        "{} of {} {} an earlier request: --dedupe sends each once and saves {} in real time",
+        "{} of {} {} an earlier request: --dedupe sends each once and saves {} in real time{rest}",
         text::count(repeats.count()),
         text::plural(rows, "row"),
         text::agree(repeats.count(), "repeats", "repeat"),

@@ -117,11 +117,12 @@ fn is_none(count: &u64) -> bool {
 }
 
 impl CheckDocument {
-    /// Checks and prices all rows of `pass` without sending anything. `table` has the prices.
+    /// Checks and prices all rows of `pass` without sending anything. `table` has the prices. `dedupe`: of equal requests, only
+    /// the first is sent and priced.
     ///
     /// # Errors
     /// An input that cannot be read; problems of rows are in the document.
-    pub fn of(pass: &Pass<'_>, table: &PriceTable, counting: &Counting<'_>) -> Result<Self> {
+    pub fn of(pass: &Pass<'_>, table: &PriceTable, counting: &Counting<'_>, dedupe: bool) -> Result<Self> {
         let inspector = RowInspector::new(pass.inputs.total_bytes().unwrap_or(0), counting.estimator, table);
         // Requests of one input are compared, so its service does not matter.
         let keys = KeyMaker::new("");
@@ -129,6 +130,11 @@ impl CheckDocument {
         let SummedRows { checked, estimate, .. } = SummedRows::of(&pass, &inspector, &|_| true)?;
         let search = RepeatSearch { pass: &pass, checked: &checked, keys: &keys, inspector: &inspector, dir: None };
         let repeats = search.run(&mut |_| Ok(()))?;
+        let estimate = if dedupe && repeats.count() > 0 {
+            SummedRows::of(&pass, &inspector, &|row| !repeats.is_follower(row))?.estimate
+        } else {
+            estimate
+        };
         let found = estimate.models();
         let models = found.iter().map(|(name, model)| {
             let text_tokens = counting.factors.apply(name, model.prompt_tokens());
@@ -137,7 +143,7 @@ impl CheckDocument {
         let shard = pass.inputs.chosen().shard();
         let mut document = Self::new(checked, models.collect(), table, pass.builder.endpoint());
         document.repeated_rows = repeats.count();
-        document.advice.extend(repeat_advice(repeats, document.rows, PriceBasis { table, counting }));
+        document.advice.extend(repeat_advice(repeats, document.rows, PriceBasis { table, counting }, dedupe));
         Ok(Self { shard, total_rows: shard.and(document.total_rows), ..document })
     }
 

@@ -77,7 +77,7 @@ pub struct InputArgs {
     /// JSON schema that is asked for, and that answers must follow
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     pub json_schema: Option<PathBuf>,
-    /// The only texts that an answer may have, such as yes,no
+    /// The only texts that an answer may have, such as yes,no; @FILE: one a line
     #[arg(
         long,
         value_name = "TEXTS",
@@ -217,8 +217,16 @@ impl InputArgs {
     /// # Errors
     /// 2 for a malformed `--set` or an invalid schema, 66 for a schema or a text that cannot be read.
     pub fn params(&self, settings: &Settings) -> Result<Params> {
-        let json_schema = self.json_schema.as_deref().map(read_schema).transpose()?;
-        let choices = self.choices.iter().map(|text| text.trim().to_owned()).collect::<Vec<_>>();
+        let schema = self.json_schema.as_deref().map(read_schema).transpose()?;
+        let schema_name = schema.as_ref().and_then(|schema| schema.name().map(str::to_owned));
+        let json_schema = schema.map(|schema| schema.as_str().to_owned());
+        let choices = match &self.choices[..] {
+            [file] if file.starts_with('@') => {
+                let lines = text_of("--choices", file)?;
+                lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+            }
+            choices => choices.iter().map(|text| text.trim().to_owned()).collect::<Vec<_>>(),
+        };
         if choices.iter().any(String::is_empty) {
             return Err(Error::usage("--choices: a text is empty").hint("write --choices positive,negative"));
         }
@@ -236,6 +244,7 @@ impl InputArgs {
             seed: self.seed,
             stop: self.stop.clone(),
             json_schema,
+            schema_name,
             asks_choices: !choices.is_empty() && settings.takes_patterns(),
             choices,
             complete: self.complete,
@@ -256,11 +265,11 @@ impl InputArgs {
 ///
 /// # Errors
 /// 2 if it is invalid, 66 if the file cannot be read.
-fn read_schema(path: &Path) -> Result<String> {
+fn read_schema(path: &Path) -> Result<Schema> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::new(Exit::NoInput, format!("--json-schema {}: cannot be read", path.display())).because(e)
     })?;
-    Ok(Schema::new(&text)?.as_str().to_owned())
+    Schema::new(&text)
 }
 
 /// The path from the root.

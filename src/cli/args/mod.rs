@@ -279,10 +279,25 @@ impl OnceArgs {
     /// Resolved.
     ///
     /// # Errors
-    /// 2 for an invalid age.
-    pub fn resolve(&self) -> Result<OnceAsk> {
-        let age = self.reuse.as_deref().filter(|age| !age.is_empty()).map(settings::long_duration).transpose();
+    /// 2 for an invalid age, or one that stands among the `inputs`.
+    pub fn resolve(&self, inputs: &[PathBuf]) -> Result<OnceAsk> {
+        let is_age = |input: &&PathBuf| input.to_str().is_some_and(|text| settings::long_duration(text).is_ok());
+        let stray = inputs.iter().filter(|_| self.reuse.as_deref() == Some("")).find(is_age);
+        if let Some(age) = stray.filter(|input| !input.exists()).map(|input| input.display()) {
+            return Err(Error::usage(format!("--reuse {age}: {age} would be an input file"))
+                .hint(format!("write --reuse={age}, with an equals sign")));
+        }
+        let given = self.reuse.as_deref().filter(|age| !age.is_empty());
+        if let Some(number) = given.filter(|age| age.trim().parse::<f64>().is_ok()) {
+            return Err(Error::usage(format!("--reuse={number}: the unit is missing"))
+                .hint(format!("write --reuse={number}d for days, or --reuse={number}h for hours")));
+        }
+        let age = given.map(settings::long_duration).transpose();
         let max_age = age.map_err(|why| Error::usage(format!("--reuse: {why}")))?;
+        if max_age.is_some_and(|age| age.is_zero()) {
+            return Err(Error::usage("--reuse: no answer is so young")
+                .hint("write --reuse=30d, or --reuse alone for answers of any age"));
+        }
         let earlier = self.reuse.is_some() || self.reuse_from.is_some();
         let earlier = earlier.then(|| EarlierAsk { max_age, from: self.reuse_from.clone() });
         Ok(OnceAsk { dedupe: self.dedupe, earlier, answers: None })

@@ -84,6 +84,14 @@ impl SpeedArgs {
             Some(text) => settings::duration(text).map_err(|e| Error::usage(format!("{name}: {e}"))),
             None => Ok(config.unwrap_or(Duration::from_secs(default))),
         };
+        let positive = |name: &str, flag: &Option<String>, config: Option<Duration>, default: u64| {
+            let time = time(name, flag, config, default)?;
+            if time.is_zero() {
+                let what = format!("{name} 0s: no request could be answered in time");
+                return Err(Error::usage(what).hint(format!("pass a longer time, such as {name} {default}s")));
+            }
+            Ok(time)
+        };
         let concurrency = args.concurrency.or(config.concurrency);
         let rpm = args.rpm.or(config.rpm);
         // Every request holds a socket; some files are open too.
@@ -109,10 +117,10 @@ impl SpeedArgs {
             open: matches!(rpm, Some(AutoOr::Fixed(_)))
                 || (rpm.is_none() && matches!(concurrency, Some(AutoOr::Fixed(_)))),
         };
-        let request_timeout = time("--request-timeout", &args.request_timeout, config.request_timeout, 600)?;
+        let request_timeout = positive("--request-timeout", &args.request_timeout, config.request_timeout, 600)?;
         let patience = StreamPatience {
-            first_token: time("--first-token-timeout", &args.first_token_timeout, None, 120)?,
-            stall: time("--stall-timeout", &args.stall_timeout, None, 60)?,
+            first_token: positive("--first-token-timeout", &args.first_token_timeout, None, 120)?,
+            stall: positive("--stall-timeout", &args.stall_timeout, None, 60)?,
             whole: request_timeout,
         };
         Ok(SpeedOptions {

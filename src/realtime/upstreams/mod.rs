@@ -201,7 +201,7 @@ impl Visit<'_> {
         let full = class == Class::NoCapacity;
         let refusal = match failure.fault {
             _ if failure.model_unknown => Some(RefusalCause::Model),
-            Fault::Auth if failure.status == Some(401) => Some(RefusalCause::Key),
+            Fault::Auth if failure.meant_status() == Some(401) => Some(RefusalCause::Key),
             _ if is_refusal(failure) => Some(RefusalCause::Row(refused_by)),
             _ => None,
         };

@@ -26,7 +26,7 @@ fn fails(upstreams: &Upstreams, now: Instant, failure: &Failure) -> FailureExten
 
 fn failure(fault: Fault, status: Option<u16>) -> Failure {
     let model_unknown = fault == Fault::NotFound;
-    Failure { fault, status, message: format!("{fault:?}"), model_unknown, wait: None }
+    Failure { status, model_unknown, ..Failure::new(fault, format!("{fault:?}")) }
 }
 
 #[test]

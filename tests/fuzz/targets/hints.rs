@@ -98,7 +98,8 @@ fn reply(status: u16, limits: Limits, body: &[u8]) {
                 );
                 assert!(members(&answer).is_some());
             }
-            Answer::Bad { why, body, .. } => {
+            Answer::Bad { failure, body, .. } => {
+                let why = failure.message;
                 assert!(!why.is_empty() && why.chars().count() < 700, "{why}");
                 assert!(body.is_none_or(|body| !body.contains(['\n', '\r'])));
             }

@@ -107,3 +107,22 @@ fn changed_rules_change_the_verdict_on_a_batch_and_the_cost_of_no_repeat() {
     answered_once(&home.read("out.jsonl"), 6, 2);
     assert_eq!((home.json("s.json")["cost"]["usd"].clone(), server.bill()), (paid, 2));
 }
+
+#[test]
+fn dry_run_prices_and_reserves_only_what_would_be_sent() {
+    let home = Home::new();
+    let set_aside = |args: &[&str]| -> (f64, u64) {
+        let out = home.llbatch(&[&["submit", "in.jsonl", "--sandbox", "--dry-run", "--json"], args].concat()).code(0);
+        let document: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
+        (document["cost"]["set_aside_usd"]["batch"].as_f64().unwrap(), document["rows"].as_u64().unwrap())
+    };
+    input(&home, 4, 4);
+    let four = set_aside(&[]).0;
+    input(&home, 40, 4);
+    assert_eq!((set_aside(&["--dedupe"]), set_aside(&[]).0 > 9.0 * four), ((four, 40), true));
+    // A limit that four rows keep is no reason to refuse forty that repeat them.
+    let limit = format!("{:.9}", four * 1.5);
+    let dry = ["submit", "in.jsonl", "--sandbox", "--dry-run", "--max-cost", &limit];
+    home.llbatch(&dry).code(5);
+    home.llbatch(&[&dry[..], &["--dedupe"]].concat()).code(0);
+}

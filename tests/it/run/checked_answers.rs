@@ -220,6 +220,7 @@ fn schema_that_cannot_be_used_stops_before_anything_is_sent() {
     for (schema, expected) in [
         (r#"{"type": "strnig"}"#, "--json-schema: the schema is invalid at \"/type\""),
         (r#"{"$ref": "https://example.com/a.json"}"#, "the schema refers to something outside of itself"),
+        (r##"{"$ref": "#/$defs/nope"}"##, "a `$ref` of the schema leads nowhere: Pointer '/$defs/nope' does not exist"),
     ] {
         let home = Home::new();
         home.write("bad.json", schema);
@@ -289,4 +290,48 @@ fn a_resume_holds_stored_answers_against_its_own_rules() {
     // Without rules, all count.
     let (_, ends, asked, _) = run(&["--resume"], 0);
     assert_eq!((ends, asked), (vec!["ok".to_owned(); 4], 7));
+}
+
+#[test]
+fn flags_that_cannot_work_are_refused_and_idle_ones_are_said() {
+    let home = Home::new();
+    home.write("in.jsonl", questions(1..=1));
+    home.write("texts.jsonl", "{\"input\": \"one\"}\n");
+    let run = |args: &[&str], code: i32| home.llbatch(&[&["run", "--sandbox", "-m", MODEL], args].concat()).code(code);
+    for (args, words) in [
+        (&["--choices", "a,b"][..], "--choices needs answers of a language model"),
+        (&["--complete"], "--complete needs answers of a language model"),
+        (&["--recheck", "1"], "--recheck: no rule applies"),
+    ] {
+        drop(run(&[&["texts.jsonl", "--endpoint", "embeddings"], args].concat(), 2).says(&[words]));
+    }
+    for (args, words) in [
+        (&["--stream", "--stall-timeout", "0s"][..], "--stall-timeout 0s: no request"),
+        (&["--stream", "--first-token-timeout", "0s"], "--first-token-timeout 0s"),
+        (&["--request-timeout", "0"], "--request-timeout 0s"),
+        (&["--reuse=0s"], "no answer is so young"),
+        (&["--reuse=30"], "write --reuse=30d"),
+        (&["--reuse", "30d"], "write --reuse=30d, with an equals sign"),
+        (&["--recheck", "1", "--grow-max-tokens", "1e308"], "expected a factor"),
+    ] {
+        drop(run(&[&["in.jsonl"], args].concat(), 2).says(&[words]));
+    }
+    drop(run(&["in.jsonl", "--recheck", "1"], 0).says(&["no rule rejects an answer"]));
+    let small = ["in.jsonl", "--fresh", "--max-tokens", "9", "--recheck", "1", "--grow-max-tokens", "2,8"];
+    drop(run(&small, 0).says(&["is not above --max-tokens 9"]));
+}
+
+#[test]
+fn choices_come_from_a_file_and_a_wrapper_keeps_its_name() {
+    let home = Home::new();
+    home.write("in.jsonl", questions(1..=1));
+    home.write("labels.txt", "yes, sir\n\n  no \n");
+    home.write("wrapper.json", r#"{"name": "mood", "schema": {"type": "object"}}"#);
+    let preview = |args: &[&str]| -> Value {
+        let usual = ["run", "in.jsonl", "--sandbox", "-m", MODEL, "--preview", "1", "--json"];
+        let out = home.llbatch(&[&usual[..], args].concat()).code(0);
+        serde_json::from_str::<Value>(&out.stdout).unwrap()["requests"][0]["body"]["response_format"].clone()
+    };
+    assert_eq!(preview(&["--choices", "@labels.txt"])["pattern"], "(yes, sir|no)");
+    assert_eq!(preview(&["--json-schema", "wrapper.json"])["json_schema"]["name"], "mood");
 }

@@ -147,3 +147,34 @@ fn broken_streams_fail_their_row_and_count_as_at_risk() {
         assert!(risk > 0.0, "{fault}");
     }
 }
+
+#[test]
+fn error_under_a_200_is_the_rows_own_and_final_as_under_its_own_status() {
+    for (code, expected) in [("context_length_exceeded", "context_length"), ("model_not_found", "not_found")] {
+        for streams in [false, true] {
+            let recorder = Recorder::answering(move |_| {
+                let error = format!(r#"{{"error":{{"message":"no","type":"invalid_request_error","code":"{code}"}}}}"#);
+                let kind = if streams { "content-type: text/event-stream\r\n" } else { "" };
+                let body = if streams { format!("data: {error}\n\ndata: [DONE]\n\n") } else { error };
+                ("200 OK", kind.to_owned(), body)
+            });
+            let home = Home::new();
+            home.write("in.jsonl", questions(1..=1));
+            let args = ["in.jsonl", "-m", MODEL, "-o", "out.jsonl", "--stream"];
+            home.finish(home.run_command(&recorder.url, &args[..if streams { 6 } else { 5 }])).code(3);
+            assert_eq!(raw_codes(&home.read("out.jsonl")), [expected], "{code}");
+            assert_eq!(recorder.count("POST"), 1, "{code}: it is not sent again");
+        }
+    }
+}
+
+#[test]
+fn late_streams_name_the_limits_of_streams() {
+    let home = Home::new();
+    home.write("in.jsonl", questions(1..=1));
+    let args = ["run", "in.jsonl", "--sandbox", "-m", MODEL, "-o", "out.jsonl", "--retries", "0"];
+    let mut command = home.command(&[&args[..], &["--stream", "--stall-timeout", "1s"]].concat());
+    command.env("LLBATCH_SANDBOX", "fault=stall,on=stream,times=always");
+    let out = home.finish(command).code(3).says(&["a lower --concurrency, or longer --first-token-timeout"]);
+    assert!(!out.stderr.contains("--request-timeout"), "{}", out.stderr);
+}
