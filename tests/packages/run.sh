@@ -11,6 +11,7 @@
 # deb    needs cargo-deb (cargo install cargo-deb) and dpkg
 # image  needs a Docker daemon that reaches its registry. `--static BINARY`, without one: buildah puts that binary, linked statically,
 #        into the last stage of the Dockerfile, and starts it twice as the image's user, with the state as a volume
+#        (`cargo rustc --bin llbatch -- -C target-feature=+crt-static` makes one)
 #
 # PACKAGES_REQUIRED=wheel,npm,tar names those whose absence is an error.
 set -euo pipefail
@@ -23,7 +24,7 @@ while [ $# -gt 0 ]; do
         --made) made=$(realpath "$2"); shift ;;
         --zig) zig=1 ;;
         --static) static=$(realpath "$2"); shift ;;
-        *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift
 done
