@@ -268,6 +268,7 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
     });
     failure::tell(exit, &ui);
     telling.finish(exit, &ui);
+    telling.act_at_last();
     exit
 }
 
@@ -404,8 +405,7 @@ fn use_service_of(names: &[String], flags: &Flags, env: &dyn Fn(&str) -> Option<
 }
 
 /// Shows a summary as text or JSON, says in the last line how the command ended and which files it wrote, and returns
-/// `exit`. `said`: lines of the summary that the command has said before, by their labels. Nothing that a kill may cut off can
-/// follow.
+/// `exit`. `said`: lines of the summary that the command has said before, by their labels.
 fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
     let Ended { summary, verdict, written, .. } = ended;
     let exit = verdict.exit;
@@ -436,7 +436,7 @@ fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
     let files: Vec<&Path> =
         [&written.results, &written.errors, &written.summary].into_iter().flatten().map(PathBuf::as_path).collect();
     ctx.ui.verdict(exit, &summary.verdict(&files));
-    ended.record_told(ctx);
+    ended.record_told_at_last(ctx);
     Ok(exit)
 }
 

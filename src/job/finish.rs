@@ -19,6 +19,7 @@ use crate::report::{Folded, batch_time};
 use crate::request::RequestBuilder;
 use crate::results::{ResultFiles, SummaryFile};
 use crate::row_set::RowSet;
+use crate::state_place::StatePlace;
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Store, Transport};
 use crate::summary::{HttpCounts, JobTime, Summary};
 use crate::telling::JobMetrics;
@@ -145,22 +146,23 @@ impl Ended {
         Self { summary, verdict, stopped: false, delivered: None, written }
     }
 
-    /// Records that the caller knows the end of the job. Call it as the last act of the command: where a kill prevents it, the
-    /// same command delivers the job again instead of paying for a new one.
-    pub fn record_told(&self, ctx: &Ctx) {
+    /// Has the last act of the command record that its caller knows the end of the job. Where a kill prevents it, also while
+    /// others are told of the end, the same command delivers the job again instead of paying for a new one.
+    pub fn record_told_at_last(&self, ctx: &Ctx) {
         // After a failure of the disk, the same command is to deliver the job too.
-        let Some(id) = self.delivered.as_ref().filter(|_| matches!(self.verdict.exit, Exit::Ok | Exit::RowsFailed))
+        let Some(id) = self.delivered.clone().filter(|_| matches!(self.verdict.exit, Exit::Ok | Exit::RowsFailed))
         else {
             return;
         };
-        let told = ctx
-            .settings
-            .state_place()
-            .and_then(Store::open)
-            .and_then(|store| if store.is_read_only() { Ok(()) } else { store.ledger()?.mark_told(id) });
-        if let Err(error) = told {
-            tracing::debug!("{error}");
-        }
+        let Ok(StatePlace { dir, mode }) = ctx.settings.state_place() else { return };
+        let dir = dir.to_owned();
+        ctx.telling.at_last(move || {
+            let told = Store::open(StatePlace { dir: &dir, mode })
+                .and_then(|store| if store.is_read_only() { Ok(()) } else { store.ledger()?.mark_told(&id) });
+            if let Err(error) = told {
+                tracing::debug!("{error}");
+            }
+        });
     }
 
     /// Writes the file of `--summary`, if the user asked for one, with the exit code that the user asked for.

@@ -45,6 +45,17 @@ struct Told {
     summaries: Vec<Summary>,
     /// The command of `--on-done`, while it works.
     running: Option<RunningCommand>,
+    last_acts: LastActs,
+}
+
+/// The acts of a command that wait until everybody has been told of its end.
+#[derive(Default)]
+struct LastActs(Vec<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for LastActs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} last acts", self.0.len())
+    }
 }
 
 impl Telling {
@@ -111,6 +122,18 @@ impl Telling {
         if on_done.is_some() || notice.is_some() {
             report.tell(on_done.as_deref(), notice.as_ref(), self, ui);
         }
+    }
+
+    /// Leaves an act for the very end of the command.
+    pub fn at_last(&self, act: impl FnOnce() + Send + 'static) {
+        self.with(|told| told.last_acts.0.push(Box::new(act)));
+    }
+
+    /// Carries out the acts that were left for the very end. Call it behind [`finish`](Self::finish), and only where the command
+    /// ends by itself: an exit that a signal forces leaves them undone.
+    pub fn act_at_last(&self) {
+        let acts = self.with(|told| std::mem::take(&mut told.last_acts));
+        acts.0.into_iter().for_each(|act| act());
     }
 
     fn finish_metrics(&self, exit: Exit, ui: &Ui) {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::support::{Home, Out, Server, answered, codes, prompts, until};
+use crate::support::{FaultServer, Home, Out, Server, answered, codes, prompts, until};
 
 /// Kills `command` when its job has ended and only the last document is still to be written: nobody reads its stdout.
 #[track_caller]
@@ -75,6 +75,39 @@ fn killed_run_is_delivered_to_another_command_with_the_same_requests_and_to_fetc
     cut(&home, home.command_at(&server.url, &["run", "copy.jsonl"]), "out.jsonl");
     drop(again(&home, &server, &["run", "copy.jsonl", "--fresh"]));
     assert_eq!(server.bill(), 20);
+}
+
+/// A command of `--on-done` and a receiver of `--notify`, both of which begin and do not end.
+const HANGS: &str = "echo >begun; sleep 1000";
+
+#[test]
+fn command_that_was_killed_while_it_told_others_is_delivered_again() {
+    let receiver = FaultServer::deaf();
+    for transport in [&["run", "in.jsonl"][..], &["submit", "in.jsonl", "--wait", "--poll", "50ms"]] {
+        for telling in [&["--on-done", HANGS][..], &["--on-done", HANGS, "--notify", &receiver]] {
+            let (home, server) = (Home::new(), Server::quick(&[]));
+            home.write("in.jsonl", prompts(1..=5));
+            let args = [transport, &["-o", "out.jsonl"]].concat();
+            for _ in 0..2 {
+                let mut command = home.command_at(&server.url, &[&args[..], telling].concat());
+                let mut child =
+                    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+                until("others are told", || home.exists("begun"));
+                child.kill().unwrap();
+                child.wait().unwrap();
+                for name in ["begun", "out.jsonl"] {
+                    std::fs::remove_file(home.path(name)).unwrap();
+                }
+            }
+            let again = || home.at(&server.url, &[&args[..], &["--on-done", "echo >>told"]].concat()).code(0);
+            drop(again().says(&["killed", "nothing is sent"]));
+            answered(&home.read("out.jsonl"), 1..=5);
+            assert_eq!((server.bill(), home.read("told").as_str()), (5, "\n"), "{args:?}");
+            // Everybody has been told.
+            drop(again());
+            assert_eq!(server.bill(), 10, "{args:?}");
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
