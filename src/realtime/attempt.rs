@@ -11,7 +11,7 @@ use super::decision::{Decision, TryFacts, class_of, decide};
 use super::file_memory::WholeBody;
 use super::health::RefusedRow;
 use super::limiter::{Limiter, Timing};
-use super::row::RowTask;
+use super::row::{Passed, RowTask};
 use super::uploaded::ReadyForm;
 use super::upstreams::{FailureExtent, Site};
 use crate::api::chat::{self, Answer};
@@ -70,12 +70,17 @@ impl FailedTry {
 
 impl RowTask {
     /// Sends the request once. Returns the wait before the next try, if there is to be one.
-    pub(super) async fn attempt(&mut self) -> Option<Duration> {
+    pub(super) async fn attempt(&mut self, passed: &mut Passed) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
         let body = match self.ready().await {
             Ok(body) => body,
-            Err(fault) => return self.unsendable(&fault),
+            Err(fault) => {
+                // Its local files are not as they were when the row was checked.
+                self.outcome.error = Some(RowError::new(ErrorCode::InvalidRequest, fault.message));
+                return None;
+            }
         };
+        passed.sent = true;
         let sent_at = Instant::now();
         let visit = engine.upstreams.visit(sent_at, &self.outcome.model, self.affinity, &self.failed_urls);
         self.outcome.url = visit.site().number;
@@ -88,7 +93,7 @@ impl RowTask {
             }
             tried = self.exchange(visit.site(), body) => tried,
         };
-        let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
+        let timing = Timing { sent_at, now: Instant::now(), in_flight: passed.in_flight, charge: passed.slot.charge };
         // A request that never left this machine does not count.
         if !matches!(&tried, Tried::Failed(failed) if failed.failure.never_left()) {
             self.count_request();
@@ -151,14 +156,6 @@ impl RowTask {
         Ok(reply)
     }
 
-    /// Ends a row whose local files are not as they were when it was checked. Nothing is sent.
-    fn unsendable(&mut self, fault: &FileFault) -> Option<Duration> {
-        let charge = self.charge.take();
-        self.engine.gate.learn(|limiter| limiter.give_back(charge));
-        self.outcome.error = Some(RowError::new(ErrorCode::InvalidRequest, fault.message.clone()));
-        None
-    }
-
     /// The rule that the answer breaks. Rules are about texts.
     fn violation(&self, answer: &GoodAnswer) -> Option<RowError> {
         let body = answer.body.as_deref().filter(|_| answer.files.is_empty() && self.is_held_to_rules())?;
@@ -182,7 +179,7 @@ impl RowTask {
     fn answered(&mut self, answer: GoodAnswer, timing: Timing) {
         let used = answer.usage.map(Usage::total);
         self.engine.gate.learn(|limiter| {
-            limiter.accepted(timing, &answer.limits, self.charge, used);
+            limiter.accepted(timing, &answer.limits, used);
             limiter.answered(timing, answer.usage.map_or(1, |usage| usage.completion));
             limiter.succeeded(self.tries.failures > 0, fastrand::f64());
         });
@@ -227,11 +224,11 @@ impl RowTask {
     /// Reports a failure to the limiter, and gathers the facts for the decision.
     fn learn(&self, failed: &FailedTry, timing: Timing, extent: FailureExtent) -> TryFacts {
         let (class, chance) = (class_of(&failed.failure, extent), fastrand::f64());
-        let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, None, None);
+        let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, None);
         self.engine.gate.learn(|limiter| {
             // A request that was refused or never arrived counts against no limit of tokens.
             if !matches!(class, Class::Ambiguous | Class::Spent) {
-                limiter.give_back(self.charge);
+                limiter.give_back(timing.charge);
             }
             match class {
                 Class::NotSent | Class::Ambiguous => {
@@ -242,9 +239,7 @@ impl RowTask {
                         self.engine.shared.gauges.timed_out.fetch_add(1, Ordering::Relaxed);
                         limiter.timed_out(timing);
                     }
-                    if extent == FailureExtent::OneUrl {
-                        limiter.held(timing.now);
-                    } else {
+                    if extent != FailureExtent::OneUrl {
                         limiter.failed(timing.now, class);
                     }
                 }
@@ -252,9 +247,9 @@ impl RowTask {
                     within_limits(limiter);
                     limiter.succeeded(false, chance);
                 }
-                Class::NoCapacity if extent == FailureExtent::OneUrl => limiter.held(timing.now),
                 // The service has been reached, if only to refuse the key or to ask for money.
-                Class::JobFatal => limiter.held(timing.now),
+                Class::JobFatal => {}
+                // The decision says whether the refusal concerns all rows.
                 Class::AboveRate | Class::NoCapacity => {}
             }
         });
@@ -296,7 +291,6 @@ impl RowTask {
                 Some(wait)
             }
             Decision::Hold(wait) => {
-                self.engine.gate.learn(|limiter| limiter.held(timing.now));
                 self.engine.health.borrow_mut().held(&self.outcome.model, timing.now + wait);
                 Some(wait)
             }

@@ -52,14 +52,21 @@ pub(super) struct Breaker {
     /// Failed connections since the last response.
     unreached: u32,
     outage: Option<Outage>,
+    /// Probes so far.
+    probes: u64,
 }
 
 #[derive(Debug)]
 struct Outage {
     pause: Duration,
     until: Instant,
-    probing: bool,
+    /// The probe that is under way.
+    probe: Option<Probe>,
 }
+
+/// A request that probes during an outage. Whatever becomes of the request, it must [end](Breaker::end) the probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Probe(u64);
 
 impl Breaker {
     /// Returns true if the breaker holds requests back.
@@ -72,14 +79,15 @@ impl Breaker {
         self.unreached > 0
     }
 
-    /// Lets one request probe during an outage. The error says when to ask again.
-    pub(super) fn probe(&mut self, now: Instant) -> Result<(), Instant> {
-        let Some(outage) = &mut self.outage else { return Ok(()) };
-        if outage.probing || now < outage.until {
+    /// Lets one request probe during an outage; `None` if there is no outage. The error says when to ask again.
+    pub(super) fn probe(&mut self, now: Instant) -> Result<Option<Probe>, Instant> {
+        let Some(outage) = &mut self.outage else { return Ok(None) };
+        if outage.probe.is_some() || now < outage.until {
             return Err(outage.until.max(now + PROBE_CHECK));
         }
-        outage.probing = true;
-        Ok(())
+        self.probes += 1;
+        outage.probe = Some(Probe(self.probes));
+        Ok(outage.probe)
     }
 
     /// Ends an outage, and pays back into the allowance.
@@ -91,30 +99,50 @@ impl Breaker {
 
     /// Takes a retry from the allowance, and begins an outage if it is used up or nothing can be reached.
     pub(super) fn failed(&mut self, now: Instant, class: Class) {
-        self.end_probe(now);
         self.unreached = if class == Class::NotSent { self.unreached + 1 } else { 0 };
         if self.outage.is_none() && (self.unreached >= UNREACHED || !self.retries.take()) {
-            self.outage = Some(Outage { pause: FIRST_PAUSE, until: now + FIRST_PAUSE, probing: false });
+            self.outage = Some(Outage { pause: FIRST_PAUSE, until: now + FIRST_PAUSE, probe: None });
         }
     }
 
-    /// A probe was not answered well: the pause doubles.
-    pub(super) fn end_probe(&mut self, now: Instant) {
-        if let Some(outage) = self.outage.as_mut().filter(|outage| outage.probing) {
-            let pause = (outage.pause * 2).min(LONGEST_PAUSE);
-            *outage = Outage { pause, until: now + pause, probing: false };
+    /// Ends a probe. If it was `sent` and has not ended the outage, the pause doubles. If it was not, another one may be.
+    pub(super) fn end(&mut self, now: Instant, probe: Probe, sent: bool) {
+        let Some(outage) = self.outage.as_mut().filter(|outage| outage.probe == Some(probe)) else { return };
+        outage.probe = None;
+        if sent {
+            outage.pause = (outage.pause * 2).min(LONGEST_PAUSE);
+            outage.until = now + outage.pause;
         }
     }
 
     /// The end of the pause; `None` while a probe is in flight.
     pub(super) fn paused_until(&self) -> Option<Instant> {
-        self.outage.as_ref().filter(|outage| !outage.probing).map(|outage| outage.until)
+        self.outage.as_ref().filter(|outage| outage.probe.is_none()).map(|outage| outage.until)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn probe_that_ends_makes_room_for_another_one_whatever_its_end() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        (0..UNREACHED).for_each(|_| breaker.failed(now, Class::NotSent));
+        let now = breaker.paused_until().unwrap();
+        let unsent = breaker.probe(now).unwrap().unwrap();
+        assert_eq!(breaker.probe(now), Err(now + PROBE_CHECK), "one at a time");
+        breaker.end(now, unsent, false);
+        let sent = breaker.probe(now).unwrap().unwrap();
+        breaker.end(now, unsent, true);
+        assert_eq!(breaker.paused_until(), None, "that one has ended before");
+        // A request that left before the outage says nothing of the probe.
+        breaker.failed(now, Class::NotSent);
+        assert_eq!(breaker.paused_until(), None);
+        breaker.end(now, sent, true);
+        assert_eq!(breaker.paused_until(), Some(now + 2 * FIRST_PAUSE));
+    }
 
     #[test]
     fn an_outage_uses_the_allowance_up_and_successes_fill_it() {

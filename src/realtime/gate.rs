@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::claims::Claims;
-use super::limiter::Limiter;
-use super::quota::TokenCharge;
+use super::limiter::{Limiter, TakenSlot};
 use super::{Event, QueuedRow, SendOptions, Shared};
 
 /// The start of a run with no more rows than this would take most of its time, so it is hurried.
@@ -32,8 +31,8 @@ pub(super) struct Gate {
 /// The end of a wait at the gate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Passage {
-    /// The request may leave, and is charged so much.
-    Open(Option<TokenCharge>),
+    /// The request may leave.
+    Open(TakenSlot),
     /// The row must not be sent any more, or not yet. It has used nothing up.
     Unwanted,
     /// The run stops.
@@ -75,11 +74,6 @@ impl Gate {
         }
     }
 
-    /// Ends a request that has passed: another one may leave in its place.
-    pub(super) fn leave(&self) {
-        self.learn(Limiter::leave);
-    }
-
     /// Waits for a permit. The row keeps it until its outcome is committed.
     pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).acquire_owned().await.ok()
@@ -103,8 +97,7 @@ impl Gate {
         }
     }
 
-    /// Waits until a request of about `tokens` tokens may leave, given the `turn` of its row. It has to [`leave`](Self::leave)
-    /// then. Others are answered meanwhile, so that a row that had to wait is asked whether it is still `wanted`.
+    /// Waits until a request of about `tokens` tokens may leave, given the `turn` of its row. Others are answered meanwhile, so that a row that had to wait is asked whether it is still `wanted`.
     pub(super) async fn pass(&self, turn: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
         if self.shared.stop.is_cancelled() {
             return Passage::Stopping;
@@ -113,9 +106,9 @@ impl Gate {
         if let Ok(_turn) = self.turnstile.try_lock() {
             self.claim(turn);
             if self.shared.claimed.load(Ordering::Acquire) >= turn
-                && let Ok(charge) = self.limiter.borrow_mut().take(Instant::now(), tokens)
+                && let Ok(slot) = self.limiter.borrow_mut().take(Instant::now(), tokens)
             {
-                return Passage::Open(charge);
+                return Passage::Open(slot);
             }
         }
         tokio::select! {
@@ -140,7 +133,7 @@ impl Gate {
             }
             let taken = self.limiter.borrow_mut().take(Instant::now(), tokens);
             let delay = match taken {
-                Ok(charge) => return Passage::Open(charge),
+                Ok(slot) => return Passage::Open(slot),
                 Err(delay) => delay,
             };
             tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Probe};
 use super::concurrency::{AnsweredRequest, Concurrency};
 use super::pace::{Pace, PaceWait};
 use super::peers::Advice;
@@ -63,6 +63,15 @@ impl Delay {
     }
 }
 
+/// The leave of a request to depart. Give it [back](Limiter::leave) when the request has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TakenSlot {
+    /// The charge for its tokens, if tokens are limited.
+    pub charge: Option<TokenCharge>,
+    /// The probe that the request is, if the service could not be reached.
+    probe: Option<Probe>,
+}
+
 /// The departure of a request, and the arrival of its response.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
@@ -72,6 +81,8 @@ pub struct Timing {
     pub now: Instant,
     /// Requests in flight at the departure, itself included.
     pub in_flight: usize,
+    /// The charge for its tokens, if tokens are limited.
+    pub charge: Option<TokenCharge>,
 }
 
 /// All limits of one key. (Together's are per model as well; one limiter for all models errs on the polite side.)
@@ -116,15 +127,15 @@ impl Limiter {
         self.concurrency.set_urls(now, urls)
     }
 
-    /// Takes a slot for a request of about `tokens` tokens. Returns what they are charged, if tokens are limited.
+    /// Takes a slot for a request of about `tokens` tokens.
     ///
     /// # Errors
     /// The delay. Ask again after it: the limits may have changed.
-    pub fn take(&mut self, now: Instant, tokens: u64) -> Result<Option<TokenCharge>, Delay> {
+    pub fn take(&mut self, now: Instant, tokens: u64) -> Result<TakenSlot, Delay> {
         if self.breaker.is_open() {
-            self.breaker.probe(now).map_err(|until| Delay { until, hold: Hold::Outage })?;
-            self.enter();
-            return Ok(None);
+            let probe = self.breaker.probe(now).map_err(|until| Delay { until, hold: Hold::Outage })?;
+            self.in_flight += 1;
+            return Ok(TakenSlot { charge: None, probe });
         }
         if self.in_flight >= self.concurrency.limit() {
             return Err(Delay::pace(now + FULL_CHECK));
@@ -140,18 +151,28 @@ impl Limiter {
             quota.take(now).map_err(Delay::pace)?;
         }
         let charge = self.tokens.as_mut().map(|quota| quota.spend(tokens));
-        self.enter();
-        Ok(charge)
-    }
-
-    /// Counts a request as in flight. [`take`](Self::take) does so for those that it lets through.
-    pub(super) const fn enter(&mut self) {
         self.in_flight += 1;
+        Ok(TakenSlot { charge, probe: None })
     }
 
-    /// A request is not in flight any more.
-    pub(super) const fn leave(&mut self) {
+    /// Takes a slot if there is one, and lets the request depart in any case.
+    pub(super) fn force(&mut self, now: Instant, tokens: u64) -> TakenSlot {
+        self.take(now, tokens).unwrap_or_else(|_| {
+            self.in_flight += 1;
+            TakenSlot::default()
+        })
+    }
+
+    /// Takes the slot of a request back. What the request has shown must be learned before. One that was not `sent` has used
+    /// nothing up.
+    pub(super) fn leave(&mut self, now: Instant, slot: TakenSlot, sent: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if !sent {
+            self.give_back(slot.charge);
+        }
+        if let Some(probe) = slot.probe {
+            self.breaker.end(now, probe, sent);
+        }
     }
 
     /// The number of requests in flight.
@@ -160,8 +181,8 @@ impl Limiter {
     }
 
     /// Learns from an answer within the limits, good or bad. `used` are its tokens, if the service reported them.
-    pub fn accepted(&mut self, timing: Timing, limits: &Limits, charge: Option<TokenCharge>, used: Option<u64>) {
-        let Timing { sent_at, now, .. } = timing;
+    pub fn accepted(&mut self, timing: Timing, limits: &Limits, used: Option<u64>) {
+        let Timing { sent_at, now, charge, .. } = timing;
         if limits.requests_per_second.is_some() {
             self.concurrency.announced();
         }
@@ -185,7 +206,7 @@ impl Limiter {
 
     /// Learns from the tokens of an answer how many requests in flight are best.
     pub(super) fn answered(&mut self, timing: Timing, tokens: u64) {
-        let Timing { sent_at, now, in_flight } = timing;
+        let Timing { sent_at, now, in_flight, .. } = timing;
         self.concurrency.answered(AnsweredRequest { sent_at, now, in_flight, tokens });
     }
 
@@ -201,7 +222,7 @@ impl Limiter {
 
     /// Learns of a 429 or 503: no request leaves before the wait is over.
     pub fn throttled(&mut self, timing: Timing, class: Class, headers: &Limits, chance: f64) {
-        let Timing { sent_at, now, in_flight } = timing;
+        let Timing { sent_at, now, in_flight, .. } = timing;
         let wait = |hint| retry::delay(class, self.pace.consecutive() + 1, hint, 0.5 + chance / 2.0);
         let others = in_flight.saturating_sub(1);
         if let Some(most) = headers.parallel {
@@ -223,12 +244,6 @@ impl Limiter {
         } else {
             self.pace.above_rate(now, sent_at, headers.wait, chance);
         }
-        self.breaker.end_probe(now);
-    }
-
-    /// Learns of a refusal that concerns one row or model.
-    pub fn held(&mut self, now: Instant) {
-        self.breaker.end_probe(now);
     }
 
     /// Learns of a failure that is worth a retry.
@@ -317,7 +332,7 @@ mod tests {
             for _ in 0..3 {
                 let charge = loop {
                     match limiter.take(now, reserved) {
-                        Ok(charge) => break charge,
+                        Ok(slot) => break slot.charge,
                         Err(Delay { until, .. }) => {
                             let bounded = until > now && until <= start + Duration::from_hours(72);
                             assert!(bounded, "{rate} {reserved} {used:?}");
@@ -325,7 +340,7 @@ mod tests {
                         }
                     }
                 };
-                limiter.accepted(Timing { sent_at: now, now, in_flight: 1 }, &header, charge, used);
+                limiter.accepted(Timing { sent_at: now, now, in_flight: 1, charge }, &header, used);
             }
         }
     }
@@ -339,23 +354,23 @@ mod tests {
             for _ in 0..3 {
                 limiter.take(start, 1).unwrap();
             }
-            let refused = Timing { sent_at: start, now: start, in_flight: 3 };
+            let refused = Timing { sent_at: start, now: start, in_flight: 3, charge: None };
             // The refused one left first.
             for in_flight in [1, 3] {
                 limiter.throttled(Timing { in_flight, ..refused }, Class::AboveRate, &named(most), 0.5);
                 assert_eq!(limiter.concurrency.limit(), 2);
             }
-            limiter.leave();
+            limiter.leave(start, TakenSlot::default(), true);
             assert_eq!(limiter.take(start, 1), Err(Delay::pace(start + FULL_CHECK)), "two are in flight");
-            limiter.leave();
-            assert_eq!(limiter.take(start, 1), Ok(None), "the end of one makes room");
+            limiter.leave(start, TakenSlot::default(), true);
+            assert_eq!(limiter.take(start, 1), Ok(TakenSlot::default()), "the end of one makes room");
         }
     }
 
     #[test]
     fn rate_is_shown_once_it_is_learned_and_while_the_service_can_be_reached() {
         let now = Instant::now();
-        let timing = Timing { sent_at: now, now, in_flight: 1 };
+        let timing = Timing { sent_at: now, now, in_flight: 1, charge: None };
         let mut limiter = Limiter::new(now, RateOptions::default());
         assert_eq!(limiter.learned_rate(), None, "the first pace is a guess");
         limiter.throttled(timing, Class::AboveRate, &Limits::default(), 0.5);
@@ -383,9 +398,9 @@ mod tests {
         assert_eq!(delay, outage(start + FIRST_PAUSE));
         let mut now = delay.until;
         for pause in [4, 8, 16, 32, 60, 60] {
-            assert!(limiter.take(now, 1).is_ok());
+            let probe = limiter.take(now, 1).unwrap();
             assert!(limiter.take(now, 1).is_err(), "a second probe");
-            limiter.failed(now, Class::NotSent);
+            limiter.leave(now, probe, true);
             let until = limiter.take(now, 1).unwrap_err().until;
             assert_eq!(until, now + Duration::from_secs(pause));
             now = until;

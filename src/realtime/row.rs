@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::decision::Tries;
 use super::engine::Engine;
 use super::gate::Passage;
+use super::limiter::TakenSlot;
 use super::packed::{LaterHalf, TaskRequest, TaskRows};
-use super::quota::TokenCharge;
 use super::upstreams::FailedUrls;
 use super::wallet::Unaffordable;
 use super::{Event, Stopped};
@@ -35,14 +35,10 @@ pub(super) struct RowTask {
     pub(super) turn: u64,
     /// Tokens that the limiter sets aside for a try.
     pub(super) about: u64,
-    /// The charge for the tokens of the try that is under way.
-    pub(super) charge: Option<TokenCharge>,
     /// The row is sent out of its turn, to learn whether any row is answered.
     pub(super) probe: bool,
     /// The row is to ask once more whether the service refuses the key; all others wait for that.
     pub(super) looking: bool,
-    /// Requests in flight when its own left.
-    pub(super) in_flight: usize,
     /// The key of its beginning, if rows with an equal one are to go to the same base URL.
     pub(super) affinity: Option<u64>,
     /// The base URLs where tries have failed.
@@ -51,12 +47,20 @@ pub(super) struct RowTask {
     pub(super) rechecks: u32,
 }
 
-/// A request that has passed the gate, until this is dropped.
-struct Passed(Rc<Engine>);
+/// One try of a request that has passed the gate. It ends when this is dropped, by whatever path: another request may leave in its
+/// place, a probe of the breaker ends, and a try that sent nothing gets its tokens back.
+pub(super) struct Passed {
+    engine: Rc<Engine>,
+    pub(super) slot: TakenSlot,
+    /// The request is on its way, and may have reached the service.
+    pub(super) sent: bool,
+    /// Requests in flight when it left, itself included.
+    pub(super) in_flight: usize,
+}
 
 impl Drop for Passed {
     fn drop(&mut self) {
-        self.0.gate.leave();
+        self.engine.gate.learn(|limiter| limiter.leave(Instant::now(), self.slot, self.sent));
     }
 }
 
@@ -101,11 +105,9 @@ impl RowTask {
             later: Vec::new(),
             is_to_be_halved: false,
             body: Bytes::from(body),
-            charge: None,
             files,
             probe,
             looking: false,
-            in_flight: 1,
             rechecks: 0,
         }
     }
@@ -153,14 +155,14 @@ impl RowTask {
                 permit = Some(self.wait(held).await?);
                 continue;
             }
-            let (set_aside, passed) = match self.admit().await {
+            let (set_aside, mut passed) = match self.admit().await {
                 RowAdmission::Admitted(set_aside, passed) => (set_aside, passed),
                 RowAdmission::Unwanted => continue,
                 RowAdmission::Stopping => return None,
             };
             let before = Waste::of(&self.outcome);
-            self.in_flight = self.engine.gate.limiter().in_flight();
-            let again = self.send().await;
+            passed.in_flight = self.engine.gate.limiter().in_flight();
+            let again = self.send(&mut passed).await;
             drop(passed);
             if set_aside > Nanos::ZERO {
                 self.engine.wallet.release(set_aside, self.cost_since(before, set_aside));
@@ -200,12 +202,12 @@ impl RowTask {
     }
 
     /// Sends the request once, and lets other rows leave if it shows that they may.
-    async fn send(&mut self) -> Option<Duration> {
+    async fn send(&mut self, passed: &mut Passed) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
         let looked = std::mem::take(&mut self.looking);
         let again = {
             let _in_flight = engine.gate.in_flight();
-            self.attempt().await
+            self.attempt(passed).await
         };
         if looked && !self.looking {
             engine.health.borrow_mut().end_second_look();
@@ -248,28 +250,21 @@ impl RowTask {
     /// Waits until the request may leave and its maximum cost is set aside.
     async fn admit(&mut self) -> RowAdmission {
         let engine = Rc::clone(&self.engine);
-        if self.looking {
-            // All others wait for this one request, so it takes a slot if there is one, and leaves in any case.
-            self.charge = engine.gate.learn(|limiter| {
-                limiter.take(Instant::now(), self.about).unwrap_or_else(|_| {
-                    limiter.enter();
-                    None
-                })
-            });
+        let slot = if self.looking {
+            // All others wait for this one request.
+            engine.gate.learn(|limiter| limiter.force(Instant::now(), self.about))
         } else {
             match engine.gate.pass(self.turn, self.about, || self.is_wanted()).await {
-                Passage::Open(charge) => self.charge = charge,
+                Passage::Open(slot) => slot,
                 Passage::Unwanted => return RowAdmission::Unwanted,
                 Passage::Stopping => return RowAdmission::Stopping,
             }
-        }
-        let passed = Passed(Rc::clone(&engine));
+        };
+        let passed = Passed { engine: Rc::clone(&engine), slot, sent: false, in_flight: 1 };
         // Only now: a row that waits for the limiter must not hold money that others could spend.
         match engine.wallet.reserve(&self.outcome.model, self.outcome.reserve).await {
             Ok(set_aside) if self.is_wanted() => RowAdmission::Admitted(set_aside, passed),
             Ok(set_aside) => {
-                let charge = self.charge.take();
-                engine.gate.learn(|limiter| limiter.give_back(charge));
                 engine.wallet.release(set_aside, Nanos::ZERO);
                 RowAdmission::Unwanted
             }

@@ -123,7 +123,7 @@ fn pace(limits: &Limits, steps: &[u8]) {
                 let (began, mut asked) = (now, 0);
                 charge = loop {
                     let until = match limiter.take(now, much) {
-                        Ok(charge) => break charge,
+                        Ok(slot) => break slot.charge,
                         Err(Delay { until, .. }) => until,
                     };
                     assert!(until > now && until <= began + DAY * 3, "a wait of {:?}", until - began);
@@ -138,9 +138,9 @@ fn pace(limits: &Limits, steps: &[u8]) {
                 sent_at = now;
             }
             4 => limiter.succeeded(step & 8 != 0, chance),
-            5 => limiter.accepted(Timing { sent_at, now, in_flight: 1 }, limits, charge, Some(much)),
-            6 => limiter.throttled(Timing { sent_at, now, in_flight: 1 }, Class::AboveRate, limits, chance),
-            _ => limiter.throttled(Timing { sent_at, now, in_flight: 1 }, Class::NoCapacity, limits, chance),
+            5 => limiter.accepted(Timing { sent_at, now, in_flight: 1, charge }, limits, Some(much)),
+            6 => limiter.throttled(Timing { sent_at, now, in_flight: 1, charge }, Class::AboveRate, limits, chance),
+            _ => limiter.throttled(Timing { sent_at, now, in_flight: 1, charge }, Class::NoCapacity, limits, chance),
         }
         assert!(limiter.rate().is_none_or(|rate| rate > 0.01 && rate <= 1e6), "{:?}", limiter.rate());
     }

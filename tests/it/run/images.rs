@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::{Home, MODEL, Out, Recorder, Server, rows};
+use crate::support::{Home, MODEL, Out, Recorder, Server, raw_codes, rows, until};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
@@ -227,4 +227,26 @@ fn budgets_count_the_images_and_previews_show_no_bytes() {
     let shown = home.llbatch(&["run", "in.csv", "--image", "photo", "-m", MODEL, "--preview"]).code(0).stdout;
     assert!(shown.contains("data:image/png;bytes=90011;blake3="), "{shown}");
     assert!(shown.len() < 2_000, "{}", shown.len());
+}
+
+#[test]
+fn probe_of_an_outage_that_cannot_be_sent_lets_the_next_row_probe() {
+    let home = Home::new();
+    let address = Server::free_address();
+    (1..=6).for_each(|n| home.write(&format!("{n}.png"), png("before", n)));
+    home.write(
+        "in.jsonl",
+        [1, 2, 3, 4, 5, 6].map(|n| format!("{{\"prompt\":\"look {n}\",\"pic\":\"{n}.png\"}}\n")).concat(),
+    );
+    let args = ["in.jsonl", "-m", MODEL, "--image", "pic", "-o", "out.jsonl", "--give-up-after", "30s"];
+    let run = home.start(home.run_command(&format!("http://{address}/v1"), &args));
+    until("the warning", || run.stderr().contains("the service is unreachable"));
+    // Rows that can be sent come behind the others, whichever order they wait in.
+    for n in [1, 2, 5, 6] {
+        home.write(&format!("{n}.png"), png("changed", n));
+    }
+    let _server = Server::start(&["--listen", &address]);
+    run.wait().code(3);
+    let fate = |n| if [3, 4].contains(&n) { "ok" } else { "invalid_request" };
+    assert_eq!(raw_codes(&home.read("out.jsonl")), [1, 2, 3, 4, 5, 6].map(fate));
 }
