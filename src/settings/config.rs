@@ -162,10 +162,14 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         Error::usage(format!("config file {shown}: line {line} is not UTF-8")).hint("save it again as UTF-8")
     })?;
     let config = toml::from_str(text).map_err(|e| {
+        let shown_error = with_line(text, &e);
         // The hint lists the keys of all tables.
-        let shown_error = if about_services(text, &e) { with_line(text, &e) } else { e.to_string() };
         let what = shown_error.split(", expected one of ").next().unwrap_or_default();
-        Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
+        let error = Error::usage(format!("config file {shown}: {}", what.trim_end()));
+        if let Some(hint) = hint_for_secret(e.message()) {
+            return error.hint(hint);
+        }
+        error.hint(
             "keys: base_url, api_key_file, state_dir, state_mode, service, [run] \
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after/cancel_wait, \
                    [budget] per_day/per_month, [notify] secret_file, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
@@ -176,22 +180,27 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
     Ok(Some(config))
 }
 
-/// Returns true if an error lies in a table of services. The line there may hold the value of a header, or a key in a wrong
-/// place, and must not be shown.
-fn about_services(text: &str, error: &toml::de::Error) -> bool {
-    let at = error.span().map_or(text.len(), |span| span.start.min(text.len()));
-    let before = text.get(..at).unwrap_or(text);
-    let line_end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| at + end);
-    let line = text.get(before.rfind('\n').map_or(0, |end| end + 1)..line_end).unwrap_or_default();
-    let table = before.lines().chain([line]).rfind(|line| line.trim_start().starts_with('['));
-    table.is_some_and(|table| table.contains("services")) || line.contains("services")
-}
-
-/// An error and its line, without the text of that line.
+/// Describes an error and its line, without the text of that line and without values: either may be a key.
 fn with_line(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start.min(text.len()));
     let line = memchr::memchr_iter(b'\n', &text.as_bytes()[..at]).count() + 1;
-    format!("line {line}: {}", error.message())
+    let message = error.message();
+    let shown = match (message.split_once(": string \""), message.rsplit_once("\", expected ")) {
+        (Some((what, _)), Some((_, expected))) => format!("{what}: a string, expected {expected}"),
+        _ => message.to_owned(),
+    };
+    format!("line {line}: {shown}")
+}
+
+/// Returns the place of a secret, if the file has one under an unknown key.
+fn hint_for_secret(message: &str) -> Option<&'static str> {
+    let field = message.strip_prefix("unknown field `")?.split('`').next()?.to_ascii_lowercase();
+    if field.contains("secret") {
+        return Some("write the secret to a file of mode 600, and name it: [notify] secret_file = \"PATH\"");
+    }
+    let hint =
+        "write the key to a file of mode 600, and name it: api_key_file = \"PATH\", at the top or in [services.NAME]";
+    (field.contains("key") || field.contains("token")).then_some(hint)
 }
 
 /// Resolves a path in the config file. `~/` is the home directory. A relative path starts at the file's own directory,
@@ -247,11 +256,26 @@ mod tests {
             "[services.a.headers]\nX-Org = \"canary\nb\"",
             "services.a.headers.X = [\"canary\"]",
             "[services]\na = { base_url = 5, key = \"canary\" }",
+            "api_key = \"canary\"",
+            "TOGETHER_API_KEY = \"canary\"",
+            "[run]\napi_key = \"canary\"",
+            "[notify]\nsecret = \"canary\"",
+            "notify.secret = \"canary\"",
+            "notify = \"canary\"",
+            "run = \"canary\\\", expected a\"",
+            "[models.\"x\"]\nkey = \"canary\"",
+            "models = \"canary\"",
+            "key = \"canary\" x",
+            "base_url = [\"canary\"]",
+            "api_key_file = { key = \"canary\" }",
+            "canary",
         ] {
             std::fs::write(&path.value, text).unwrap();
             let error = read_config(&path).unwrap_err();
             assert!(error.exit.code() == 2 && error.message.contains("line "), "{text}: {error}");
-            assert!(!error.message.contains("canary"), "{text}: {error}");
+            let hint = error.hint.as_deref().unwrap_or_default();
+            assert!(!error.message.contains("canary") && !hint.contains("canary"), "{text}: {error}");
+            assert!(!error.message.contains("unknown field") || !hint.is_empty(), "{text}: {error}");
         }
     }
 }

@@ -70,7 +70,14 @@ impl KeySource {
 /// Reads a secret from the file `path`, which may be a pipe, such as a shell's `<(pass together)`. `what` names the file.
 pub(super) fn read_secret(path: &Path, what: &str) -> Result<SecretString> {
     let from = format!("{what} {}", path.display());
-    let unreadable = |e: io::Error| Error::new(Exit::Auth, format!("{from}: cannot be read")).because(e);
+    let unreadable = |e: io::Error| {
+        if e.kind() == io::ErrorKind::NotFound && may_be_a_secret(path) {
+            // An error that names the path would show the key.
+            let message = format!("{what}: there is no file of this name, which may be the secret itself");
+            return Error::new(Exit::Auth, message).hint("write the secret to a file of mode 600, and name that file");
+        }
+        Error::new(Exit::Auth, format!("{from}: cannot be read")).because(e)
+    };
     let file = File::open(path).map_err(unreadable)?;
     // The mode of the open file: another file may have its name by now.
     let meta = file.metadata().map_err(unreadable)?;
@@ -88,6 +95,12 @@ pub(super) fn read_secret(path: &Path, what: &str) -> Result<SecretString> {
     let mut text = Vec::new();
     file.take(MOST).read_to_end(&mut text).map_err(unreadable)?;
     checked(&String::from_utf8_lossy(&text), &from)
+}
+
+/// Returns whether a path may be a secret that was given in place of one. Names of files are shorter or have an ending.
+fn may_be_a_secret(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.len() >= 20 && !name.contains(&b'.')
 }
 
 /// A file that the host of a container provides. Its user cannot change the mode.

@@ -72,6 +72,38 @@ fn key_given_as_a_flag_is_not_repeated() {
 }
 
 #[test]
+fn key_in_a_wrong_place_of_the_config_file_is_not_repeated() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=1));
+    for (text, code) in [
+        ("api_key = \"canary-0123456789abcdef\"", 2),
+        ("TOGETHER_API_KEY = \"canary-0123456789abcdef\"", 2),
+        ("[run]\napi_key = \"canary-0123456789abcdef\"", 2),
+        ("[notify]\nsecret = \"canary-0123456789abcdef\"", 2),
+        ("notify = \"canary-0123456789abcdef\"", 2),
+        ("[models.\"x\"]\nkey = \"canary-0123456789abcdef\"", 2),
+        ("key = \"canary-0123456789abcdef\" x", 2),
+        // The key in place of its file.
+        ("api_key_file = \"canary-0123456789abcdef\"", 4),
+    ] {
+        home.config(text);
+        for args in [&["run", "in.jsonl"][..], &["run", "in.jsonl", "-o", "o.jsonl", "--json"]] {
+            let mut command = home.command(args);
+            command.env_remove("TOGETHER_API_KEY");
+            let out = home.finish(command).code(code);
+            assert!(
+                !out.stdout.contains("canary") && !out.stderr.contains("canary"),
+                "{text}: {} {}",
+                out.stdout,
+                out.stderr
+            );
+        }
+    }
+    home.config("api_key = \"canary\"");
+    home.llbatch(&["run", "in.jsonl"]).code(2).says(&["line 1: unknown field `api_key`", "api_key_file = \"PATH\""]);
+}
+
+#[test]
 fn transport_errors_do_not_show_the_key() {
     // No room for a thread's stack: as near to a panic as this program can be brought from outside.
     let home = Home::new();
