@@ -11,6 +11,9 @@ use super::spec::{same_service, spec_of};
 use crate::batch::driver;
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
+use crate::money::Accounts;
+use crate::money::exposure::settle_removed;
+use crate::row_set::RowSet;
 use crate::store::{Job, JobBatch, Ledger, LockWait, Store};
 
 /// A request to remove jobs.
@@ -88,10 +91,45 @@ pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx
         if let Some(remote) = remote {
             delete_remote_files(&job, remote, Workspace { ctx, store: &store, ledger: &ledger })?;
         }
+        keep_money(&job, ask.force, Workspace { ctx, store: &store, ledger: &ledger })?;
         store.remove(&ledger, &job)?;
         removed.push(job.id);
     }
     Ok(CleanDocument { version: 1, removed, kept, already_removed })
+}
+
+/// Keeps the money of a job that is about to be removed. Its cost goes into the history. What its killed commands may have
+/// spent beyond that stays reserved. The caller has the job's lock. An unreadable job is removed by `force` only, and counts
+/// with what the index knows.
+///
+/// # Errors
+/// 74 if the index cannot be written.
+fn keep_money(job: &Job, force: bool, workspace: Workspace<'_>) -> Result<()> {
+    let Workspace { ctx, store, ledger } = workspace;
+    let unrecorded = || -> Result<Option<Accounts>> {
+        let db = store.open_job(&job.id)?;
+        let whole = job.state.ended() && !db.has_claim()? && ledger.recorded_rows(&job.id)? >= db.counts()?.0;
+        if whole {
+            return Ok(None);
+        }
+        Accounts::of(&db, ctx.settings.prices.clone(), job.total, &RowSet::default()).map(Some)
+    };
+    let accounts = match unrecorded() {
+        Err(error) if !force => return Err(error),
+        read => read,
+    };
+    ledger.decide(|| {
+        match &accounts {
+            Ok(Some(accounts)) => {
+                accounts.record(job, ledger)?;
+                let cost = accounts.totals.usd().or(job.cost);
+                ledger.update(&Job { cost, ..job.clone() })?;
+            }
+            Ok(None) => {}
+            Err(_) => ledger.record_known(job, &jiff::Zoned::now().date().to_string())?,
+        }
+        settle_removed(job, accounts.is_ok(), store, ledger, ctx)
+    })
 }
 
 /// Finds the jobs that the command means.

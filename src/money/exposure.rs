@@ -90,7 +90,8 @@ impl Exposure<'_> {
     fn lost_by_job(&self, reserved: &ReservedMoney) -> Result<LostMoney> {
         let prices = &self.ctx.settings.prices;
         let Some(job) = self.ledger.get(&reserved.job)? else {
-            return Ok(LostMoney { unrecorded: Nanos::ZERO, at_risk: Nanos::ZERO });
+            // A removal settles its reservations, so one that is left belongs to damage.
+            return Ok(LostMoney { unrecorded: Nanos::ZERO, at_risk: reserved.amount });
         };
         let db = self.store.open_job(&job.id)?;
         let paid = Accounts::of(&db, prices.clone(), job.total, &RowSet::default())?.totals.usd();
@@ -183,6 +184,25 @@ impl Exposure<'_> {
             ));
         }
     }
+}
+
+/// Settles what the budgets hold for a job that is about to be removed, and whose paid cost is recorded. The caller has its
+/// lock, so the processes of its reservations are dead. The batches of a job that is not `readable` may run all the same.
+pub fn settle_removed(job: &Job, readable: bool, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<()> {
+    let exposure = Exposure { store, ledger, ctx, requester: Requester { job: &job.id, ..Requester::default() } };
+    for reserved in ledger.reservations(job.is_of_sandbox())? {
+        if reserved.job == job.id && !reserved.state.has_ended() {
+            let lost = exposure.lost(&reserved);
+            ledger.set_reservation(reserved.id, lost.unrecorded + lost.at_risk, ReservationState::AtRisk)?;
+        }
+    }
+    let held =
+        ledger.cached_exposure(&job.id)?.filter(|_| !readable).map_or(Nanos::ZERO, |held| held.sent + held.admitted);
+    if held > Nanos::ZERO {
+        let payer = Payer { job: &job.id, sandbox: job.is_of_sandbox() };
+        ledger.reserve(payer, &jiff::Zoned::now().date().to_string(), held, ReservationState::AtRisk)?;
+    }
+    Ok(())
 }
 
 fn unknown(error: &Error, job: &str) -> Error {

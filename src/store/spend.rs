@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Ledger, Tags, damaged};
+use super::{Job, Ledger, Tags, damaged};
 use crate::error::Result;
 use crate::price::Nanos;
 
@@ -71,6 +71,9 @@ impl Ledger {
                      SELECT ?1, ?2, ?3, ?4 - coalesce(sum(rows), 0), ?5 - coalesce(sum(prompt), 0),
                             ?6 - coalesce(sum(completion), 0), coalesce(?7, 0) - coalesce(sum(nanos), 0), ?7 IS NULL, ?8
                      FROM spend WHERE job = ?1 AND model = ?3
+                     HAVING ?4 <> coalesce(sum(rows), 0) OR ?5 <> coalesce(sum(prompt), 0)
+                         OR ?6 <> coalesce(sum(completion), 0) OR coalesce(?7, 0) <> coalesce(sum(nanos), 0)
+                         OR max(unpriced) <> (?7 IS NULL)
                      ON CONFLICT (job, day, model) DO UPDATE SET rows = rows + excluded.rows,
                         prompt = prompt + excluded.prompt, completion = completion + excluded.completion,
                         nanos = nanos + excluded.nanos, unpriced = excluded.unpriced",
@@ -89,6 +92,20 @@ impl Ledger {
             Ok(())
         };
         self.decide(|| write().map_err(|e| damaged(self.path(), &e)))
+    }
+
+    /// Records for `day` what the entry of a job knows and the history lacks. It is for jobs whose models cannot be read.
+    pub fn record_known(&self, job: &Job, day: &str) -> Result<()> {
+        let record = "INSERT INTO spend (job, day, model, rows, prompt, completion, nanos, unpriced, sandbox)
+             SELECT ?1, ?2, 'unknown', max(0, ?3 - coalesce(sum(rows), 0)), 0, 0,
+                    max(0, coalesce(?4, 0) - coalesce(sum(nanos), 0)), ?4 IS NULL, ?5
+             FROM spend WHERE job = ?1
+             HAVING ?3 > coalesce(sum(rows), 0) OR coalesce(?4, 0) > coalesce(sum(nanos), 0)
+             ON CONFLICT (job, day, model) DO UPDATE SET rows = rows + excluded.rows, nanos = nanos + excluded.nanos";
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (rows, cost) = (number(job.succeeded + job.failed), job.cost.map(super::reservations::nanos));
+        let recorded = self.db().execute(record, params![job.id, day, rows, cost, job.is_of_sandbox()]);
+        recorded.map(drop).map_err(|e| damaged(self.path(), &e))
     }
 
     /// The history from the date `since` on, of the sandbox or of real services, by day and model, oldest first. It lacks

@@ -5,6 +5,7 @@ mod cached;
 mod estimates;
 mod named;
 mod prices;
+mod removed;
 mod shared;
 
 use serde_json::Value;

@@ -60,7 +60,7 @@ fn simultaneous_submissions_share_the_daily_budget() {
 }
 
 /// The job's database as a broken disk leaves it.
-fn damage(home: &Home, job: &str) {
+pub(super) fn damage(home: &Home, job: &str) {
     let path = home.state().join("jobs").join(format!("{job}.db"));
     std::fs::write(&path, "no database at all, and long enough to be looked at as one: ".repeat(20)).unwrap();
     for ending in ["db-wal", "db-shm"] {
