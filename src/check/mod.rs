@@ -23,7 +23,7 @@ mod unlisted;
 pub use block::is_long;
 pub use duplicates::IdHashes;
 pub use first_look::{first_look, refuse_headers, say_doubts};
-pub use pass::{Checked, Pass};
+pub use pass::{Checked, Pass, repeated_id, says_repeated};
 pub use unlisted::unlisted;
 
 #[cfg(test)]

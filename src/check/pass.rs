@@ -223,3 +223,16 @@ impl Checked {
         Some(format!("{id}{}{number}", "#".repeat(self.marks)).into())
     }
 }
+
+/// The end of the message about a row whose id an earlier row has.
+const REPEATED: &str = "was used by an earlier row";
+
+/// The message about a row whose `id` an earlier row has.
+pub fn repeated_id(id: &str) -> String {
+    format!("the id {id:?} {REPEATED}")
+}
+
+/// Returns true if this is such a message.
+pub fn says_repeated(message: &str) -> bool {
+    message.starts_with("the id ") && message.ends_with(REPEATED)
+}

@@ -78,6 +78,12 @@ impl<'a> Choice<'a> {
         }
     }
 
+    /// Returns true if a filter of the service ended it without a text.
+    pub fn is_filtered_out(&self) -> bool {
+        let is_blank = || self.content_text().is_none_or(|text| text.trim().is_empty());
+        self.ended() == Some("content_filter") && !self.calls_tools() && is_blank()
+    }
+
     /// Returns true if it calls tools.
     pub fn calls_tools(&self) -> bool {
         self.message().is_some_and(Message::calls_tools)

@@ -9,9 +9,9 @@ use super::known_fingerprints::{FingerprintReader, KnownFingerprints};
 use super::resume::JobRows;
 use super::shared_answers::SealKeys;
 use super::sweep::Sweeps;
-use crate::check::Checked;
 use crate::check::context_length::too_long;
 use crate::check::repeats::Repeats;
+use crate::check::{Checked, repeated_id};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::outcome::{ErrorCode, Fingerprint, Follower, Outcome};
@@ -210,7 +210,7 @@ impl Feed<'_> {
         let fingerprint = known.and_then(|known| known.of(row, &draft.body)).unwrap_or_else(|| draft.fingerprint());
         let request = builder.own(&draft, fingerprint);
         if let Some(id) = self.checked.stand_in(row, &request.id) {
-            let message = format!("the id {:?} was used by an earlier row", request.id);
+            let message = repeated_id(&request.id);
             return Err(Outcome::unsent(row, id, request.model, ErrorCode::InvalidRequest, message));
         }
         if let Some(leader) = leader {

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::part::PartFile;
 use super::sorted_runs::{Merging, SortedRuns, broken, scratch_file};
 use super::{LinesOfRows, PartLine, foreign};
-use crate::check::Checked;
+use crate::check::{Checked, says_repeated};
 use crate::error::{Error, Exit, Result};
 
 /// Bytes of a hash of an id.
@@ -43,8 +43,17 @@ impl RowIds {
 
     /// Adds a row. Ids are unique.
     pub fn add(&mut self, row: u64, id: &str) -> Result<()> {
+        self.push(row, hash(id))
+    }
+
+    /// Adds a row whose `id` an earlier row has. Its line in a table may show that id, if the record has a field of that name.
+    pub fn add_repeated(&mut self, row: u64, id: &str) -> Result<()> {
+        self.push(row, hash_of_repeated(id))
+    }
+
+    fn push(&mut self, row: u64, hash: [u8; HASH]) -> Result<()> {
         let mut entry = [0; ROW_ENTRY];
-        entry[..HASH].copy_from_slice(&hash(id));
+        entry[..HASH].copy_from_slice(&hash);
         entry[HASH..].copy_from_slice(&row.to_be_bytes());
         self.0.push(entry)
     }
@@ -52,7 +61,7 @@ impl RowIds {
     /// Copies the rows of the parts, and finds the row of the input for each.
     ///
     /// # Errors
-    /// 76 for a row that the input lacks.
+    /// 76 for a row that the input lacks, 65 if several rows may be meant.
     pub fn find<'a>(self, parts: &'a [PartFile], checked: Checked, dir: &Path) -> Result<Index<'a>> {
         let mut lines = SortedRuns::<{ HASH + PLACE }>::new(dir)?;
         let (mut copy, mut at, mut torn) = (BufWriter::with_capacity(1 << 20, scratch_file(dir)?), 0_u64, Vec::new());
@@ -60,7 +69,10 @@ impl RowIds {
             let mut reader = part.reader()?;
             while let Some(line) = reader.next()? {
                 let mut entry = [0; HASH + PLACE];
-                entry[..HASH].copy_from_slice(&hash(&line.row.outcome.id));
+                let outcome = &line.row.outcome;
+                let is_repeated = line.row.flat && outcome.error.as_ref().is_some_and(|e| says_repeated(&e.message));
+                let hash = if is_repeated && !checked.duplicates.is_empty() { hash_of_repeated } else { hash };
+                entry[..HASH].copy_from_slice(&hash(&outcome.id));
                 entry[HASH..].copy_from_slice(&place(number, at, line.bytes.len())?);
                 lines.push(entry)?;
                 copy.write_all(&line.bytes).map_err(broken)?;
@@ -69,22 +81,51 @@ impl RowIds {
             torn.push(reader.torn);
         }
         let copy = copy.into_inner().map_err(|error| broken(error.into_error()))?;
+        let places = self.places_of(lines, parts, &copy, dir)?;
+        Ok(Index { parts, copy, places, checked, torn })
+    }
+
+    /// Sorts the `lines` by the numbers of their rows.
+    fn places_of(
+        self,
+        lines: SortedRuns<{ HASH + PLACE }>,
+        parts: &[PartFile],
+        copy: &File,
+        dir: &Path,
+    ) -> Result<Merging<{ 8 + PLACE }>> {
         let (mut rows, mut lines) = (self.0.merge()?, lines.merge()?);
         let mut places = SortedRuns::new(dir)?;
-        while let Some(line) = lines.next()? {
-            let (hash, place) = line.split_at(HASH);
+        while let Some(first) = lines.peek().copied() {
+            let (hash, place) = first.split_at(HASH);
             while rows.peek().is_some_and(|row| row[..HASH] < *hash) {
                 rows.next()?;
             }
-            let Some(row) = rows.peek().filter(|row| row[..HASH] == *hash) else {
-                return Err(foreign(&read_line(parts, &copy, place)?, parts));
-            };
-            let mut entry = [0; 8 + PLACE];
-            entry[..8].copy_from_slice(&row[HASH..]);
-            entry[8..].copy_from_slice(place);
-            places.push(entry)?;
+            let mut numbers = Vec::new();
+            while let Some(row) = rows.peek().copied().filter(|row| row[..HASH] == *hash) {
+                numbers.push(row);
+                rows.next()?;
+            }
+            if numbers.is_empty() {
+                return Err(foreign(&read_line(parts, copy, place)?, parts));
+            }
+            let mut nth = InPart::default();
+            while let Some(line) = lines.peek().copied().filter(|line| line[..HASH] == *hash) {
+                let place = &line[HASH..];
+                let row = if let [row] = &numbers[..] { Some(row) } else { numbers.get(nth.next(place)) };
+                let Some(row) = row else { return Err(ambiguous(&read_line(parts, copy, place)?, parts)) };
+                let mut entry = [0; 8 + PLACE];
+                entry[..8].copy_from_slice(&row[HASH..]);
+                entry[8..].copy_from_slice(place);
+                places.push(entry)?;
+                lines.next()?;
+                // A part that has some of these rows does not say which.
+                let ends = lines.peek().is_none_or(|next| next[..HASH] != *hash || next[HASH..][..4] != place[..4]);
+                if ends && numbers.len() > 1 && nth.lines != numbers.len() {
+                    return Err(ambiguous(&read_line(parts, copy, place)?, parts));
+                }
+            }
         }
-        Ok(Index { parts, copy, places: places.merge()?, checked, torn })
+        places.merge()
     }
 }
 
@@ -101,6 +142,39 @@ impl LinesOfRows for Index<'_> {
     fn id_of_result(&self, row: u64, id: Box<str>) -> Box<str> {
         self.checked.stand_in(row, &id).unwrap_or(id)
     }
+}
+
+/// The number of a line among the lines of its part.
+#[derive(Default)]
+struct InPart {
+    part: [u8; 4],
+    lines: usize,
+}
+
+impl InPart {
+    /// Counts a line, and returns the number of those before it.
+    fn next(&mut self, place: &[u8]) -> usize {
+        if place[..4] != self.part {
+            self.part.copy_from_slice(&place[..4]);
+            self.lines = 0;
+        }
+        self.lines += 1;
+        self.lines - 1
+    }
+}
+
+/// The error of lines that may be of several rows.
+fn ambiguous(line: &PartLine, parts: &[PartFile]) -> Error {
+    let (id, part) = (&line.row.outcome.id, &parts[line.part].shown);
+    Error::new(
+        Exit::Data,
+        format!("{part}: the id {id:?} belongs to several rows, and the part does not say which it has"),
+    )
+    .hint("merge parts in jsonl without --flat, or give the rows ids of their own")
+}
+
+fn hash_of_repeated(id: &str) -> [u8; HASH] {
+    hash(&format!("{id}\0repeated"))
 }
 
 fn hash(id: &str) -> [u8; HASH] {

@@ -192,7 +192,13 @@ impl Parts {
         let mut rows = RowReader::open(input.inputs, input.builder)?;
         for row in 1.. {
             let Some(id) = rows.id(row)? else { break };
-            ids.add(row, &checked.stand_in(row, &id).unwrap_or(id))?;
+            match checked.stand_in(row, &id) {
+                None => ids.add(row, &id)?,
+                Some(stand_in) => {
+                    ids.add(row, &stand_in)?;
+                    ids.add_repeated(row, &id)?;
+                }
+            }
         }
         ids.find(&self.parts, checked, input.scratch)
     }

@@ -143,13 +143,15 @@ impl Limiter {
         if let Some(quota) = &mut self.tokens {
             quota.check(now).map_err(Delay::pace)?;
         }
-        self.pace.take(now).map_err(|wait| match wait {
+        self.pace.check(now).map_err(|wait| match wait {
             PaceWait::Slot(until) => Delay::pace(until),
             PaceWait::Cooldown(until) => Delay { until, hold: Hold::Cooldown },
         })?;
         if let Some(quota) = &self.requests {
             quota.take(now).map_err(Delay::pace)?;
         }
+        // Only now: a request that the user's own limit holds back was not sent.
+        self.pace.spend(now);
         let charge = self.tokens.as_mut().map(|quota| quota.spend(tokens));
         self.in_flight += 1;
         Ok(TakenSlot { charge, probe: None })

@@ -90,11 +90,16 @@ impl AnswerRules {
         let rule = self.content.as_ref()?;
         let choices = answer.choices();
         choices.iter().enumerate().filter(|(_, choice)| !choice.has_failed()).find_map(|(at, choice)| {
-            let BrokenRule { name, why } = rule.broken_by(choice)?;
-            let message = match choices.len() {
+            let named = |why: String| match choices.len() {
                 0..=1 => why,
                 number => format!("choice {} of {number}: {why}", at + 1),
             };
+            if choice.is_filtered_out() {
+                let message = named("a filter of the service ended it without a text".to_owned());
+                return Some(RowError::new(ErrorCode::Filtered, message));
+            }
+            let BrokenRule { name, why } = rule.broken_by(choice)?;
+            let message = named(why);
             Some(RowError { rule: Some(name.into()), ..RowError::new(ErrorCode::InvalidAnswer, message) })
         })
     }

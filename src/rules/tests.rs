@@ -200,3 +200,15 @@ fn formats_are_annotations_in_every_draft() {
         assert!(rules.violation(&chat("7", "stop")).is_some());
     }
 }
+
+#[test]
+fn choice_that_a_filter_ended_without_a_text_is_filtered() {
+    let answer = |content: &str| {
+        let other = chat(content, "content_filter").replace(r#"{"choices":["#, "").replace("]}", "");
+        chat(r#"{"name": "Ann"}"#, "stop").replace("]}", &format!(",{other}]}}"))
+    };
+    let code = |content| schema(PERSON).violation(&answer(content)).map(|error| error.code);
+    assert_eq!(code(" "), Some(ErrorCode::Filtered));
+    assert_eq!(code("half"), Some(ErrorCode::InvalidAnswer));
+    assert_eq!(code(r#"{"name": "Bob"}"#), None);
+}

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::wire_ids::WireIds;
 use super::{InvalidRow, SplitOptions};
-use crate::check::Checked;
 use crate::check::context_length::too_long;
 use crate::check::estimate::{RowInspector, RowStats};
+use crate::check::{Checked, repeated_id};
 use crate::input::Block;
 use crate::outcome::{ErrorCode, Fingerprint};
 use crate::price::PriceTable;
@@ -130,7 +130,7 @@ impl LineMaker<'_> {
             return BlockRow::Invalid(Box::new(InvalidRow { model, ..self.problem(draft.row, &problem) }));
         }
         if let Some(id) = self.checked.stand_in(draft.row, &draft.id) {
-            return invalid(id, format!("the id {:?} was used by an earlier row", draft.id));
+            return invalid(id, repeated_id(&draft.id));
         }
         let start = lines.bytes.len();
         let wire_id = self.wire_ids.of(draft.number, &draft.id);

@@ -16,6 +16,8 @@ use crate::ui::Ui;
 
 /// Time between two looks at the command.
 const TICK: Duration = Duration::from_millis(20);
+/// Longer lines of the command are cut into pieces of so many bytes.
+const LONGEST_LINE: u64 = 64 << 10;
 /// Time for the last lines of a command that has ended.
 const LAST_LINES: Duration = Duration::from_millis(500);
 /// Time for an orderly end of a command that took too long.
@@ -132,8 +134,10 @@ fn relay(from: Option<impl Read + Send + 'static>, ui: &Ui) -> Option<Receiver<(
     let (end, ended) = channel::<()>();
     let read = move || {
         let _end = end;
-        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            ui.relay(&String::from_utf8_lossy(&line));
+        let (mut from, mut line) = (BufReader::new(from), Vec::new());
+        while from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            ui.relay(&String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)));
+            line.clear();
         }
     };
     // Without a thread, the command's words are lost, and nothing else.

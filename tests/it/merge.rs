@@ -180,3 +180,41 @@ fn later_answers_of_failed_rows_and_parts_in_another_order_are_found() {
     let streamed = merge(&home, &parts, &[]).code(0);
     assert_eq!(streamed.stdout, second);
 }
+
+#[test]
+fn rows_with_a_repeated_id_keep_their_own_records_and_ends() {
+    let (home, server) = (Home::new(), Server::start(&["--fault", "status=400,contains=bad,times=always"]));
+    home.write("in.csv", "custom_id,prompt\na,bad one\na,two\nb,three\n");
+    for ending in ["csv", "jsonl", "parquet"] {
+        let run = |args: &[&str]| {
+            let all = [&["run", "in.csv", "-m", MODEL, "--skip-invalid", "--fresh", "--flat"], args].concat();
+            home.at(&server.url, &all).code(3);
+        };
+        let [one, two, out] = ["one", "two", "out"].map(|name| format!("{name}.{ending}"));
+        run(&["--shard", "1/2", "-o", &one]);
+        run(&["--shard", "2/2", "-o", &two]);
+        run(&["-o", "whole.csv"]);
+        for parts in [[&two, &one], [&one, &two]] {
+            home.llbatch(&["merge", "in.csv", parts[0], parts[1], "--flat", "-o", &out]).code(3);
+            home.llbatch(&["merge", "in.csv", &out, "-o", "again.csv"]).code(3);
+            let shown = |name: &str| -> Vec<[String; 3]> {
+                let (columns, rows) = csv_rows(&home.read(name), b',');
+                let of = |row: &Vec<String>, name| row[columns.iter().position(|own| own == name).unwrap()].clone();
+                rows.iter().map(|row| [of(row, "custom_id"), of(row, "prompt"), of(row, "error")]).collect()
+            };
+            assert_eq!(shown("again.csv"), shown("whole.csv"), "{parts:?}");
+        }
+    }
+    // Each part has one of two rows, and neither says which.
+    home.write("in.csv", "custom_id,prompt\na,one\na,two\na,three\n");
+    for shard in ["1/2", "2/2"] {
+        let out = format!("{}.csv", &shard[..1]);
+        let args = ["run", "in.csv", "-m", MODEL, "--skip-invalid", "--fresh", "--shard", shard, "-o", &out];
+        home.at(&server.url, &args).code(3);
+    }
+    home.llbatch(&["merge", "in.csv", "1.csv", "2.csv", "-o", "out.csv"]).code(65).says(&[
+        "\"a\"",
+        "several rows",
+        "jsonl",
+    ]);
+}

@@ -152,6 +152,10 @@ impl<'a> StreamReading<'a> {
         let mut timer = pin!(sleep_until(rings.into()));
         while !self.answer.has_failed() {
             let until = self.watch.until(awaited).max(caught_up);
+            // A service that never stops sending leaves the timer no turn.
+            if awaited == Awaited::End && until <= Instant::now() {
+                break;
+            }
             // A piece moves the end of the patience, and not the timer: to set it for each piece costs more than the piece.
             if until < rings || rings <= Instant::now() {
                 rings = until;
@@ -225,13 +229,15 @@ struct StreamWatch {
     silent_since: Instant,
     /// The end of every choice.
     ended: Option<Instant>,
+    /// The end of all that is a part of the answer.
+    complete: Option<Instant>,
     /// Time to the first piece of the answer.
     first_token: Option<Duration>,
 }
 
 impl StreamWatch {
     const fn new(begun: Instant, patience: StreamPatience) -> Self {
-        Self { patience, begun, silent_since: begun, ended: None, first_token: None }
+        Self { patience, begun, silent_since: begun, ended: None, complete: None, first_token: None }
     }
 
     /// The longest silence from here on.
@@ -244,13 +250,14 @@ impl StreamWatch {
         match awaited {
             Awaited::Answer => self.silent_since + self.patience(),
             Awaited::Usage => self.ended.unwrap_or(self.silent_since) + LATE_USAGE.min(self.patience.stall),
-            Awaited::End => self.silent_since + LAST_BYTES,
+            Awaited::End => self.complete.unwrap_or(self.silent_since) + LAST_BYTES,
         }
     }
 
     /// Bytes have come. `has_begun`: a piece of the answer is among those so far. `awaited`: what is still to come.
     fn heard(&mut self, now: Instant, has_begun: bool, awaited: Awaited) {
         self.ended = if awaited == Awaited::Answer { None } else { self.ended.or(Some(now)) };
+        self.complete = if awaited == Awaited::End { self.complete.or(Some(now)) } else { None };
         if has_begun && self.first_token.is_none() {
             self.first_token = Some(now - self.begun);
         }

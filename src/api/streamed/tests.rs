@@ -226,6 +226,8 @@ fn a_stream_that_moves_may_take_an_hour_and_a_silent_one_may_not() {
     assert!(watch.too_slow().message.starts_with("the stream stalled for 61 s"));
     watch.heard(now, true, Awaited::End);
     assert_eq!(watch.until(Awaited::End), now + LAST_BYTES);
+    watch.heard(now + LAST_BYTES / 2, true, Awaited::End);
+    assert_eq!(watch.until(Awaited::End), now + LAST_BYTES, "no part of the answer");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod index;
 mod source;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,9 +76,14 @@ pub struct EarlierAnswers {
     rules: Arc<AnswerRules>,
     /// The jobs and parts whose answers may be taken, by their numbers in the index.
     sources: HashMap<i64, AnswerSource>,
+    /// The jobs whose files are open, the one that was opened first at the front.
+    open: VecDeque<i64>,
     /// The directory of the parts.
     dir: Option<AnswersDir>,
 }
+
+/// Jobs whose files are open at a time: there may be thousands.
+const MOST_OPEN: usize = 32;
 
 impl EarlierAnswers {
     /// Finds the jobs that `ask` means, and brings the index of their answers up to date. The job `own` is not among them.
@@ -129,7 +134,7 @@ impl EarlierAnswers {
         workspace: Workspace<'_>,
     ) -> Result<Self> {
         let store = Store::open(workspace.ctx.settings.state_place()?)?;
-        Ok(Self { ledger: store.ledger()?, store, rules, sources, dir })
+        Ok(Self { ledger: store.ledger()?, store, rules, sources, open: VecDeque::new(), dir })
     }
 
     /// Makes the outcome of a row from an earlier answer to the same request. `None`: there is none that may be taken.
@@ -170,7 +175,18 @@ impl EarlierAnswers {
 
     /// The answer at a place of the index, if it is still there.
     fn answer(&mut self, taken: &TakenRow) -> Option<Outcome> {
-        let answer = self.sources.get_mut(&taken.source)?.read(taken.at, &self.store)?;
+        let source = self.sources.get_mut(&taken.source)?;
+        let was_open = source.is_open();
+        let answer = source.read(taken.at, &self.store);
+        if !was_open && source.is_open() {
+            self.open.push_back(taken.source);
+        }
+        if self.open.len() > MOST_OPEN
+            && let Some(oldest) = self.open.pop_front().and_then(|oldest| self.sources.get_mut(&oldest))
+        {
+            oldest.close();
+        }
+        let answer = answer?;
         (check(answer.fingerprint) == taken.check && answer.ok()).then_some(answer)
     }
 

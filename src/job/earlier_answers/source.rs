@@ -32,6 +32,18 @@ impl<T> OpenedOnce<T> {
 }
 
 impl AnswerSource {
+    /// Returns true if it has files open.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self, Self::Job { open: OpenedOnce::Open(_), .. })
+    }
+
+    /// Closes its files. They are opened again when they are needed.
+    pub(super) fn close(&mut self) {
+        if let Self::Job { open: open @ OpenedOnce::Open(_), .. } = self {
+            *open = OpenedOnce::NotYet;
+        }
+    }
+
     pub(super) fn of_job(id: &str) -> Self {
         Self::Job { id: id.to_owned(), open: OpenedOnce::NotYet }
     }

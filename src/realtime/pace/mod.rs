@@ -214,7 +214,15 @@ impl Pace {
     ///
     /// # Errors
     /// The wait. Ask again after it: the rate may have changed.
+    #[cfg(test)]
     pub fn take(&mut self, now: Instant) -> Result<(), PaceWait> {
+        self.check(now)?;
+        self.spend(now);
+        Ok(())
+    }
+
+    /// Looks for a slot. The error says when to look again.
+    pub fn check(&mut self, now: Instant) -> Result<(), PaceWait> {
         if now < self.not_before {
             return Err(PaceWait::Cooldown(self.not_before));
         }
@@ -226,6 +234,13 @@ impl Pace {
                 self.waited = Some(now);
                 return Err(PaceWait::Slot(self.next));
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the slot that [`check`](Self::check) has found.
+    pub fn spend(&mut self, now: Instant) {
+        if self.phase != Phase::Open {
             // A late timer is made up for. Unused slots are not saved up: that would make a burst.
             let interval = self.interval();
             let late = now.saturating_duration_since(self.next);
@@ -236,7 +251,6 @@ impl Pace {
         self.sent = self.sent.saturating_add(1);
         self.log.sent(now, 1.0 / self.share - 1.0);
         self.tick.count = self.tick.count.saturating_add(1);
-        Ok(())
     }
 
     /// Waits for the next window if this one is full.

@@ -9,6 +9,9 @@ use crate::store::damaged;
 /// Answers that are written in one transaction: others wait for the index meanwhile.
 const GROUP: usize = 20_000;
 
+/// Rows of one job with the same request that the index has: of several answers, the first may be one that cannot be taken.
+const ROWS_OF_A_REQUEST: u32 = 8;
+
 /// An answer in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexedAnswer {
@@ -36,7 +39,7 @@ impl Ledger {
     pub fn indexed_jobs(&self) -> Result<Vec<IndexedJob>> {
         self.tables()?;
         self.run(|db| {
-            let mut statement = db.prepare("SELECT number, job, version FROM answered_job")?;
+            let mut statement = db.prepare("SELECT number, job, version FROM answer_source")?;
             let rows = statement
                 .query_map([], |row| Ok(IndexedJob { number: row.get(0)?, job: row.get(1)?, version: row.get(2)? }))?;
             rows.collect()
@@ -48,8 +51,8 @@ impl Ledger {
     pub fn begin_answers(&self, job: &str) -> Result<i64> {
         self.unsynced(|| {
             self.run(|db| {
-                db.execute("DELETE FROM answered_job WHERE job = ?1", [job])?;
-                db.execute("INSERT INTO answered_job (job, version) VALUES (?1, '')", [job])?;
+                db.execute("DELETE FROM answer_source WHERE job = ?1", [job])?;
+                db.execute("INSERT INTO answer_source (job, version) VALUES (?1, '')", [job])?;
                 Ok(db.last_insert_rowid())
             })
         })
@@ -58,7 +61,7 @@ impl Ledger {
     /// Removes the answers of jobs that were read anew or that `clean` has removed. That reads the whole index, and locks it only
     /// if there are some.
     pub fn purge_answers(&self) -> Result<()> {
-        const GONE: &str = "FROM answered WHERE job NOT IN (SELECT number FROM answered_job)";
+        const GONE: &str = "FROM answer_place WHERE job NOT IN (SELECT number FROM answer_source)";
         let some: bool =
             self.run(|db| db.query_row(&format!("SELECT EXISTS (SELECT 1 {GONE})"), [], |row| row.get(0)))?;
         if !some {
@@ -67,15 +70,18 @@ impl Ledger {
         self.unsynced(|| self.run(|db| db.execute(&format!("DELETE {GONE}"), []).map(drop)))
     }
 
-    /// Adds answers of the job with this number. Of several rows with one request, the first stays.
+    /// Adds answers of the job with this number. Of many rows with one request, the first ones stay.
     pub fn add_answers(&self, number: i64, answers: &[IndexedAnswer]) -> Result<()> {
         for group in answers.chunks(GROUP) {
             self.unsynced(|| {
                 self.run(|db| {
-                    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO answered VALUES (?,?,?,?)")?;
+                    const ADD: &str = "INSERT OR IGNORE INTO answer_place SELECT ?1, ?2, ?3, ?4
+                        WHERE (SELECT COUNT(*) FROM answer_place WHERE hash = ?1 AND job = ?2) < ?5";
+                    let mut insert = db.prepare_cached(ADD)?;
                     group.iter().try_for_each(|answer| {
                         let row = answer.row.cast_signed();
-                        insert.execute(params![&answer.hash[..], number, row, answer.check]).map(drop)
+                        let place = params![&answer.hash[..], number, row, answer.check, ROWS_OF_A_REQUEST];
+                        insert.execute(place).map(drop)
                     })
                 })
             })?;
@@ -87,15 +93,17 @@ impl Ledger {
     pub fn end_answers(&self, number: i64, version: &str) -> Result<()> {
         self.unsynced(|| {
             self.run(|db| {
-                db.execute("UPDATE answered_job SET version = ?2 WHERE number = ?1", params![number, version]).map(drop)
+                db.execute("UPDATE answer_source SET version = ?2 WHERE number = ?1", params![number, version])
+                    .map(drop)
             })
         })
     }
 
-    /// The answers to requests with this hash, also of jobs that the index has no more, with the numbers of their jobs, the latest job first.
+    /// The answers to requests with this hash, also of jobs that the index has no more, with the numbers of their jobs, the latest job first,
+    /// and its rows in their order.
     pub fn find_answers(&self, hash: [u8; 16]) -> Result<Vec<(i64, IndexedAnswer)>> {
         self.run(|db| {
-            let found = "SELECT job, row, \"check\" FROM answered WHERE hash = ?1 ORDER BY job DESC";
+            let found = "SELECT job, row, \"check\" FROM answer_place WHERE hash = ?1 ORDER BY job DESC, row";
             let mut statement = db.prepare_cached(found)?;
             let rows = statement.query_map([&hash[..]], |row| {
                 let answer = IndexedAnswer { hash, row: row.get::<_, i64>(1)?.cast_unsigned(), check: row.get(2)? };
@@ -112,7 +120,7 @@ impl Ledger {
 
     /// Drops a job out of the index of answers. It is a part of the open transaction.
     pub(super) fn drop_answers(&self, job: &str) -> Result<()> {
-        self.run(|db| db.execute("DELETE FROM answered_job WHERE job = ?1", [job]).map(drop))
+        self.run(|db| db.execute("DELETE FROM answer_source WHERE job = ?1", [job]).map(drop))
     }
 
     /// Makes the tables, which a ledger of the same format may lack.
@@ -149,7 +157,10 @@ mod tests {
             number
         };
         let (one, two) = (add(&first, 3), add(&second, 5));
-        assert_eq!(ledger.find_answers([7; 16]).unwrap(), [(two, answer(5)), (one, answer(3))]);
+        assert_eq!(
+            ledger.find_answers([7; 16]).unwrap(),
+            [(two, answer(5)), (two, answer(6)), (one, answer(3)), (one, answer(4))]
+        );
         assert!(ledger.find_answers([8; 16]).unwrap().is_empty());
         store.remove(&ledger, &second).unwrap();
         let jobs = |ledger: &Ledger| ledger.indexed_jobs().unwrap().into_iter().map(|job| job.job).collect::<Vec<_>>();
@@ -157,8 +168,8 @@ mod tests {
         // What is read anew takes the place of what was there.
         let again = add(&first, 9);
         assert!(again > two);
-        assert_eq!(ledger.find_answers([7; 16]).unwrap().len(), 3);
+        assert_eq!(ledger.find_answers([7; 16]).unwrap().len(), 6);
         ledger.purge_answers().unwrap();
-        assert_eq!(ledger.find_answers([7; 16]).unwrap(), [(again, answer(9))]);
+        assert_eq!(ledger.find_answers([7; 16]).unwrap(), [(again, answer(9)), (again, answer(10))]);
     }
 }

@@ -68,18 +68,21 @@ CREATE TABLE IF NOT EXISTS estimate (
     PRIMARY KEY (job, model)
 ) STRICT, WITHOUT ROWID;
 -- The index of answers, which `--reuse` looks in: the jobs that were read, and their answers by a hash of the request.
-CREATE TABLE IF NOT EXISTS answered_job (
+CREATE TABLE IF NOT EXISTS answer_source (
     number      INTEGER PRIMARY KEY AUTOINCREMENT,
     job         TEXT NOT NULL UNIQUE,
     version     TEXT NOT NULL       -- of the job, when it was read; empty: not all of it was read
 ) STRICT;
-CREATE TABLE IF NOT EXISTS answered (
+CREATE TABLE IF NOT EXISTS answer_place (
     hash        BLOB NOT NULL,      -- the key of the request, or its fingerprint where the input is gone
     job         INTEGER NOT NULL,
     row         INTEGER NOT NULL,
     "check"     INTEGER NOT NULL,   -- the beginning of the row's fingerprint
-    PRIMARY KEY (hash, job)
+    PRIMARY KEY (hash, job, row)
 ) STRICT, WITHOUT ROWID;
+-- Earlier forms of that index, which had one row of a job for each request.
+DROP TABLE IF EXISTS answered;
+DROP TABLE IF EXISTS answered_job;
 -- Jobs that `clean` has removed.
 CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, name TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spend_day ON spend (day);

@@ -1,6 +1,6 @@
 //! Refusals and odd answers of single rows among good ones.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -282,5 +282,37 @@ fn refusal_of_the_row_that_probes_an_outage_does_not_prolong_it_for_ever() {
     let codes = raw_codes(&home.read("out.jsonl"));
     assert_eq!(codes.iter().filter(|code| *code == "auth").count(), 1, "{codes:?}");
     assert_eq!(codes.iter().filter(|code| *code == "ok").count(), 11, "{codes:?}");
+    out.says(&["the service is unreachable"]);
+}
+
+#[test]
+fn wait_that_the_probing_row_alone_is_asked_for_does_not_prolong_an_outage_for_ever() {
+    const OTHERS: usize = 12;
+    // The row's requests; those of them that were refused while others were answered; answers to others before the last.
+    let row = Arc::new(Mutex::new((0, 0, 0)));
+    let (others, seen) = (AtomicUsize::new(0), Arc::clone(&row));
+    let service = FaultServer::start(move |asked| {
+        if asked.prompt != "question 1" {
+            others.fetch_add(1, Ordering::Relaxed);
+            return Fault::None;
+        }
+        let (answered, mut row) = (others.load(Ordering::Relaxed), row.lock().unwrap());
+        let (phase, alone, before) = &mut *row;
+        if *alone < 4 || answered < OTHERS {
+            *alone += usize::from(std::mem::replace(before, answered) < answered);
+            return Fault::Instead(Canned::status(429));
+        }
+        *phase += 1;
+        match *phase {
+            1 => Fault::Away(Duration::from_secs(8)),
+            2 => Fault::Instead(Canned::status(429)),
+            _ => Fault::None,
+        }
+    });
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=13));
+    let args = ["in.jsonl", "--concurrency", "2", "-o", "out.jsonl", "--give-up-after", "40s"];
+    let out = home.finish(home.run_command(&service.url, &args)).code(0);
+    assert_eq!(seen.lock().unwrap().0, 3, "the first probe is refused, and the second one is answered");
     out.says(&["the service is unreachable"]);
 }

@@ -1,6 +1,8 @@
 //! `--reuse` and `--reuse-from`: answers of earlier jobs to the same requests.
 
-use crate::support::{Home, MODEL, Out, Server, codes, paid_hash, rows};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{Home, MODEL, Out, Recorder, Server, codes, paid_hash, rows};
 
 /// A row whose answer is not cut off.
 fn line(n: u32) -> String {
@@ -96,6 +98,26 @@ fn only_good_answers_that_pass_the_rules_are_taken() {
     url.says(&["--reuse-from s3://bucket/answers", "copy the objects to a directory", "--answers URL"]);
     sent(&["long.jsonl", "--reuse=soon"]).1.code(2).says(&["--reuse"]);
     assert!(codes(&home.read("out.jsonl")).iter().all(|(_, code)| code == "ok"));
+}
+
+#[test]
+fn good_answer_is_taken_although_an_earlier_row_has_a_bad_one_to_the_same_request() {
+    let answers = AtomicUsize::new(0);
+    let service = Recorder::answering(move |_| {
+        let reason = if answers.fetch_add(1, Ordering::Relaxed) == 0 { "length" } else { "stop" };
+        let body = Recorder::chat("\"fine\"").replace("\"stop\"", &format!("\"{reason}\""));
+        ("200 OK", String::new(), body)
+    });
+    let home = Home::new();
+    let row = |id: &str| format!("{{\"id\":\"{id}\",\"prompt\":\"the same\",\"model\":\"{MODEL}\"}}\n");
+    home.write("a.jsonl", row("cut off") + &row("whole"));
+    home.write("b.jsonl", row("again"));
+    let run =
+        |input| home.at(&service.url, &["run", input, "-o", "out.jsonl", "--concurrency", "1", "--reuse"]).code(0);
+    run("a.jsonl");
+    run("b.jsonl");
+    assert_eq!(rows(&home.read("out.jsonl"))[0].line["reused"], true);
+    assert_eq!(service.requests().len(), 2);
 }
 
 #[test]
