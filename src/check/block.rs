@@ -60,8 +60,8 @@ pub(super) struct GoodRow<T> {
     /// Index into [`BlockFindings::models`].
     pub model: usize,
     pub value: T,
-    /// Bits that equal requests share, if repeats are looked for.
-    pub key: Option<u64>,
+    /// The hashes of its request, if repeats are looked for.
+    pub hashes: Option<(u64, u32)>,
 }
 
 impl<T> BlockFindings<T> {
@@ -130,8 +130,8 @@ impl<T> BlockFindings<T> {
             self.models.push((pass.builder.shared(&draft.model), 0));
         }
         self.models[model].1 += 1;
-        let key = pass.keys.map(|_| repeats::short(draft));
-        let good = Some(GoodRow { model, value, key });
+        let hashes = pass.keys.map(|_| repeats::hashes(draft));
+        let good = Some(GoodRow { model, value, hashes });
         self.rows.push(SeenRow { number: draft.number, id: SeenId::of(draft), is_own: true, good });
     }
 

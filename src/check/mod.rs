@@ -16,6 +16,7 @@ pub mod problems;
 pub mod quote;
 pub mod range;
 pub mod repeats;
+mod request_hashes;
 pub mod route;
 pub mod scan;
 mod unlisted;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::block::BlockFindings;
 use super::groups::ProblemGroups;
-use super::hash_buckets::{AlikeRows, RowBuckets};
+use super::request_hashes::{AlikeRows, RequestHashes};
 use super::{duplicates, first_look, scan};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input::{FieldNames, Inputs, Shard};
 use crate::price::PriceTable;
 use crate::request::{Draft, KeyMaker, Problem, RequestBuilder};
@@ -132,7 +132,7 @@ impl<'a> Pass<'a> {
         let shard = self.inputs.chosen().shard();
         let mut checked = Checked { inputs: self.inputs.shown(), shard, groups, too_long, ..Checked::default() };
         let mut ids = duplicates::Ids::default();
-        let mut keys = RowBuckets::default();
+        let mut requests = RequestHashes::default();
         let mut models: HashMap<Arc<str>, u64> = HashMap::new();
         let work = |block: &_| BlockFindings::of(block, self, inspect);
         scan::scan(&self.inputs.of_all_shards(), self.threads, &work, &mut |found: BlockFindings<T>| {
@@ -143,8 +143,8 @@ impl<'a> Pass<'a> {
                     continue;
                 }
                 checked.rows += 1;
-                if let Some(key) = row.good.as_ref().and_then(|good| good.key) {
-                    keys.add(key, checked.rows);
+                if let Some((hash, spelling)) = row.good.as_ref().and_then(|good| good.hashes) {
+                    requests.add(hash, spelling, checked.rows);
                 }
                 let good = row
                     .good
@@ -174,7 +174,8 @@ impl<'a> Pass<'a> {
             checked.problems.extend(found.problems.into_iter().take(room));
             Ok(())
         })?;
-        checked.alike = keys.alike();
+        let unreadable = |error| Error::io("a temporary file with the hashes of requests cannot be read", error);
+        checked.alike = requests.alike().map_err(unreadable)?;
         first_look::refuse_faults(&checked.problems)?;
         checked.models = models.into_iter().collect();
         checked.models.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));

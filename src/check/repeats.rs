@@ -1,9 +1,9 @@
 //! Rows whose request an earlier row makes, found among millions in a few bytes a row.
 //!
-//! The first pass keeps eight bytes for each request: its row, and most of a hash that equal requests share, and that is made
-//! faster than their key. Of rows whose hashes are the same, a second pass compares whole keys; it parses no other row. It holds
-//! each key that comes more than once with its first row: up to 90 bytes while the table grows. A million rows of 1,000 keys take next to nothing. A million keys
-//! that come twice each take 35 to 90 MB.
+//! The first pass keeps a hash that equal requests share, and that is made faster than their key, and one of the body's bytes.
+//! Of rows whose first hashes are the same, a second pass compares requests; it parses no other row. Keys are made where a hash
+//! came in several spellings. Elsewhere fingerprints, which are made faster, tell the same. Half a million requests that come
+//! more than once are held at a time, with their first rows, in up to 40 MB; for each further half million there is a pass.
 //!
 //! The first row of a key is its *leader*, the others are its *followers*. One bit a row tells them apart, and the
 //! leader of each follower is in a file without a name.
@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::estimate::{Estimate, RowInspector, RowStats};
-use super::hash_buckets::HASH_BITS;
 use super::pass::{Checked, Pass};
+use super::request_hashes::AlikePart;
 use super::scan;
 use crate::error::{Error, Result};
 use crate::input::Block;
@@ -30,29 +30,37 @@ use crate::text;
 /// Rows that make the same requests as earlier ones.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    followers: RowSet,
-    /// The leader of each follower, in their order. `None`: there are none, or they are not wanted.
-    file: Option<File>,
+    /// The followers by the pass that found them.
+    parts: Vec<Followers>,
     /// The requests of followers, which need not be sent.
     pub saved: Estimate,
     /// Followers that ask for another answer each time: their temperature is above 0, and they have no seed.
     sampled: u64,
 }
 
-/// A row whose key may be that of another one.
+/// Some of the followers.
+#[derive(Debug, Default)]
+struct Followers {
+    rows: RowSet,
+    /// The leader of each, in their order. `None`: there are none, or they are not wanted.
+    leaders: Option<File>,
+}
+
+/// A row whose request may be that of another one.
 struct Twin {
     row: u64,
     id: Box<str>,
     fingerprint: Fingerprint,
-    key: RequestKey,
+    /// `None`: requests with its hash are spelled alike.
+    key: Option<RequestKey>,
     model: Arc<str>,
     stats: RowStats,
     sampled: bool,
 }
 
-/// The hash that the first pass keeps: the same for requests with the same key.
-pub(super) fn short(draft: &Draft<'_>) -> u64 {
-    json::sketch(&draft.body) >> (u64::BITS - HASH_BITS)
+/// The hashes that the first pass keeps: one that requests with the same key share, and one of the spelling.
+pub(super) fn hashes(draft: &Draft<'_>) -> (u64, u32) {
+    (json::sketch(&draft.body), json::hash(draft.body.as_bytes()) as u32)
 }
 
 /// A search for repeated requests.
@@ -71,23 +79,35 @@ pub struct RepeatSearch<'a> {
 }
 
 impl RepeatSearch<'_> {
-    /// Finds the repeated requests, and passes followers to `each`. Reads the inputs again only if there are any.
+    /// Finds the repeated requests, and passes followers to `each`, in the order of their rows unless there are very many. Reads
+    /// the inputs again only if there are any.
     ///
     /// # Errors
     /// An input that cannot be read, or a file that cannot be written; the errors of `each`.
     pub fn run(&self, each: &mut dyn FnMut(Follower) -> Result<()>) -> Result<Repeats> {
-        let Self { pass, checked, .. } = *self;
         let mut repeats = Repeats::default();
-        if checked.alike.is_empty() {
-            return Ok(repeats);
+        for part in &self.checked.alike.0 {
+            let found = self.part(part, &mut repeats, each)?;
+            repeats.parts.push(found);
         }
+        Ok(repeats)
+    }
+
+    fn part(
+        &self,
+        part: &AlikePart,
+        repeats: &mut Repeats,
+        each: &mut dyn FnMut(Follower) -> Result<()>,
+    ) -> Result<Followers> {
+        let Self { pass, checked, .. } = *self;
+        let mut followers = RowSet::default();
         let unwritable = |e| Error::io("a temporary file cannot be written in the state directory", e);
         let file = self.dir.map(tempfile::tempfile_in).transpose().map_err(unwritable)?;
         let mut out = file.map(BufWriter::new);
-        let mut first: HashMap<RequestKey, u64> = HashMap::new();
-        scan::scan(pass.inputs, pass.threads, &|block| self.twins(block), &mut |found: Vec<Twin>| {
+        let mut first: HashMap<[u8; 16], u64> = HashMap::new();
+        scan::scan(pass.inputs, pass.threads, &|block| self.twins(block, part), &mut |found: Vec<Twin>| {
             for twin in found.into_iter().filter(|twin| checked.is_good(twin.row)) {
-                let leader = match first.entry(twin.key) {
+                let leader = match first.entry(twin.key.map_or(twin.fingerprint.0, |key| key.0)) {
                     Entry::Vacant(entry) => {
                         entry.insert(twin.row);
                         continue;
@@ -97,7 +117,7 @@ impl RepeatSearch<'_> {
                 if let Some(out) = &mut out {
                     out.write_all(&leader.to_le_bytes()).map_err(unwritable)?;
                 }
-                repeats.followers.insert(twin.row);
+                followers.insert(twin.row);
                 repeats.sampled += u64::from(twin.sampled);
                 repeats.saved.add(&twin.model, &twin.stats, self.inspector.form());
                 let Twin { row, id, fingerprint, .. } = twin;
@@ -105,19 +125,19 @@ impl RepeatSearch<'_> {
             }
             Ok(())
         })?;
-        let file = out.map(BufWriter::into_inner).transpose();
-        repeats.file = file.map_err(|e| unwritable(e.into_error()))?;
-        Ok(repeats)
+        let leaders = out.map(BufWriter::into_inner).transpose().map_err(|e| unwritable(e.into_error()))?;
+        Ok(Followers { rows: followers, leaders })
     }
 
-    /// The rows of a block whose keys may come more than once.
-    fn twins(&self, block: &Block) -> Vec<Twin> {
-        let Self { pass: Pass { builder, .. }, checked, keys, inspector, .. } = self;
+    /// The rows of a block whose requests may come more than once.
+    fn twins(&self, block: &Block, part: &AlikePart) -> Vec<Twin> {
+        let Self { pass: Pass { builder, .. }, keys, inspector, .. } = self;
         let mut found = Vec::new();
         block.for_each(|record| {
-            let Some(record) = record.ok().filter(|record| checked.alike.contains(record.row)) else { return };
+            let Some(record) = record.ok().filter(|record| part.contains(record.row)) else { return };
             let Ok(draft) = builder.draft(&record) else { return };
-            let (key, model, stats) = (keys.of(&draft), builder.shared(&draft.model), inspector.inspect(&draft));
+            let key = part.is_respelled(record.row).then(|| keys.of(&draft));
+            let (model, stats) = (builder.shared(&draft.model), inspector.inspect(&draft));
             let (id, fingerprint, sampled) = (draft.id.as_ref().into(), draft.fingerprint(), is_sampled(&draft));
             found.push(Twin { row: draft.row, id, fingerprint, key, model, stats, sampled });
         });
@@ -127,13 +147,13 @@ impl RepeatSearch<'_> {
 
 impl Repeats {
     /// The number of followers.
-    pub const fn count(&self) -> u64 {
-        self.followers.count()
+    pub fn count(&self) -> u64 {
+        self.parts.iter().map(|part| part.rows.count()).sum()
     }
 
     /// Tests whether an earlier row makes the same request.
     pub fn is_follower(&self, row: u64) -> bool {
-        self.followers.contains(row)
+        self.parts.iter().any(|part| part.rows.contains(row))
     }
 
     /// A warning, if repeats may be meant as samples.
@@ -158,16 +178,20 @@ impl Repeats {
             file.rewind()?;
             Ok(BufReader::new(file))
         };
-        let file = self.file.as_ref().map(open).transpose().map_err(unreadable)?;
-        Ok(LeaderReader { followers: &self.followers, file })
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for Followers { rows, leaders } in &self.parts {
+            if let Some(leaders) = leaders.as_ref().map(open).transpose().map_err(unreadable)? {
+                parts.push((rows, leaders));
+            }
+        }
+        Ok(LeaderReader { parts })
     }
 }
 
 /// Reads the leaders of followers, row by row.
 #[derive(Debug)]
 pub struct LeaderReader<'a> {
-    followers: &'a RowSet,
-    file: Option<BufReader<File>>,
+    parts: Vec<(&'a RowSet, BufReader<File>)>,
 }
 
 impl LeaderReader<'_> {
@@ -176,7 +200,7 @@ impl LeaderReader<'_> {
     /// # Errors
     /// The file cannot be read.
     pub fn next(&mut self, row: u64) -> Result<Option<u64>> {
-        let Some(file) = self.file.as_mut().filter(|_| self.followers.contains(row)) else { return Ok(None) };
+        let Some((_, file)) = self.parts.iter_mut().find(|(rows, _)| rows.contains(row)) else { return Ok(None) };
         let mut number = [0; 8];
         file.read_exact(&mut number).map_err(unreadable)?;
         Ok(Some(u64::from_le_bytes(number)))

@@ -238,10 +238,14 @@ fn a_collision_of_hashes_is_no_duplicate() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn the_first_good_row_of_each_request_leads(rows in proptest::collection::vec((0_u8..9, 0_u8..40), 0..60)) {
+    fn the_first_good_row_of_each_request_leads(
+        rows in proptest::collection::vec((0_u8..9, 0_u8..40, any::<bool>()), 0..60),
+        spelled_alike in any::<bool>(),
+    ) {
         let dir = tempfile::tempdir().unwrap();
-        let line = |(prompt, id): &(u8, u8)| match prompt {
+        let line = |(prompt, id, escaped): &(u8, u8, bool)| match prompt {
             0 => "{\"no\":\"prompt\"}\n".to_owned(),
+            _ if *escaped && !spelled_alike => format!("{{\"prompt\":\"\\u0070{prompt}\",\"id\":\"{id}\"}}\n"),
             _ => format!("{{\"prompt\":\"p{prompt}\",\"id\":\"{id}\"}}\n"),
         };
         let inputs = inputs(&dir, &[("a.jsonl", rows.iter().map(line).collect())]);
@@ -262,7 +266,7 @@ proptest! {
         let mut first = HashMap::new();
         let mut reader = found.reader().unwrap();
         let mut followers = 0;
-        for (row, (prompt, _)) in (1_u64..).zip(&rows) {
+        for (row, (prompt, ..)) in (1_u64..).zip(&rows) {
             let good = *prompt > 0 && checked.duplicates.binary_search(&row).is_err();
             let leader = if good { first.get(prompt).copied() } else { None };
             prop_assert_eq!(reader.next(row).unwrap(), leader, "row {}", row);

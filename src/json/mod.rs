@@ -11,7 +11,7 @@ mod text;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use canonical::{digest, sketch};
+pub use canonical::{digest, hash, sketch};
 pub use scanner::{MemberKey, NotJson, Scanner};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
