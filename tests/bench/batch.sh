@@ -156,4 +156,4 @@ fi
 facts | grep -v '^versions'
 printf 'versions  %s\n' "$("$BIN" --version)"
 printf 'input     %s rows, %s\n\n' "$rows" "$sizes"
-python3 "$MEASURE" table <"$TMP/rows"
+print_table "$TMP/rows"

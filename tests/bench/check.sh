@@ -113,4 +113,4 @@ fi
 facts | grep -v '^versions'
 printf 'versions  %s, %s\n' "$("$BIN" --version)" "$(jq --version)"
 printf 'input     %s rows, %s MB\n\n' "$rows" "$(calc %.0f "$size / 1e6")"
-python3 "$MEASURE" table <"$TMP/rows"
+print_table "$TMP/rows"

@@ -169,6 +169,12 @@ calc() { awk "BEGIN { printf \"$1\", $2 }"; }
 # Whether a comparison holds: holds '0.5 <= 1'
 holds() { awk "BEGIN { exit !($1) }"; }
 
+# Prints the table whose rows are in a file; targets.sh gets the rows as well. print_table FILE
+print_table() {
+    if [[ -n ${BENCH_ROWS-} ]]; then cp "$1" "$BENCH_ROWS"; fi
+    python3 "$MEASURE" table <"$1"
+}
+
 free_port() { python3 "$MEASURE" free-port; }
 
 # Waits until something listens on a loopback port and $2, its process, lives. wait_port PORT PID SECONDS

@@ -246,5 +246,6 @@ printf 'measured  %s s a case (windows %s s), %s at a time\n\n' "$seconds" $((3 
     for name in "${cases[@]}" "${rpms[@]}"; do
         cat "$TMP/$name/row" 2>/dev/null || printf '%s\t–\t–\t–\t–\t–\t–\tnot measured\n' "$name"
     done
-} | python3 "$MEASURE" table
+} >"$TMP/rows"
+print_table "$TMP/rows"
 exit "$failed"
