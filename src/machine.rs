@@ -105,11 +105,19 @@ impl ProcessMark {
 
     /// Returns true if the process has provably ended. `false` proves nothing: it may be on another host.
     pub fn is_gone(&self) -> bool {
-        match self.name.relation(&ProcessName::own()) {
+        self.is_gone_for(&ProcessName::own())
+    }
+
+    fn is_gone_for(&self, own: &ProcessName) -> bool {
+        match self.name.relation(own) {
             Relation::EarlierBoot => true,
             Relation::OtherHost => false,
-            // In another container its id may be that of another process.
-            Relation::SameBoot => self.space != 0 && self.space == process_space() && !self.is_alive(),
+            // A sandbox may hide the boot and give every machine one name. In another container the id may be that of another
+            // process.
+            Relation::SameBoot => {
+                let known = !self.name.boot.is_empty() && self.space != 0;
+                known && self.space == process_space() && !self.is_alive()
+            }
         }
     }
 
@@ -230,6 +238,9 @@ mod tests {
         assert!(ended.is_gone());
         // Ids of another container, and those of another host, prove nothing.
         assert!(!ProcessMark { space: own.space + 1, ..ended.clone() }.is_gone());
+        let nameless = ProcessName { boot: String::new(), ..ended.name.clone() };
+        let unknown_boot = ProcessMark { name: nameless.clone(), ..ended.clone() };
+        assert!(!unknown_boot.is_gone_for(&nameless), "two machines may hide their boots and share a name");
         let name = ProcessName { boot: "b1".to_owned(), machine: String::new(), ..ended.name };
         assert!(!ProcessMark { name, ..own }.is_gone());
     }

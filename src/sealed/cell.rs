@@ -4,7 +4,7 @@
 //! the highest number counts, and is never removed before a higher one is there. A caching file system may show an old
 //! directory, but it makes no file twice.
 
-use std::fs::{OpenOptions, read_to_string};
+use std::fs::{OpenOptions, read_to_string, remove_file};
 use std::io::{ErrorKind, Result as IoResult, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -83,8 +83,10 @@ impl RecordCell {
                     let version = CellVersion::File(number);
                     match read_to_string(file(dir, number)) {
                         Ok(text) => return Ok(Some(CellText { text, version })),
-                        // The next one has replaced it.
-                        Err(error) if error.kind() == ErrorKind::NotFound => {
+                        // The next one has replaced it. NFS says so with a stale handle.
+                        Err(error)
+                            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StaleNetworkFileHandle) =>
+                        {
                             last = Some(CellText { text: String::new(), version });
                         }
                         Err(error) => return Err(unusable(dir, error)),
@@ -156,11 +158,11 @@ fn add(dir: &Path, number: u64, text: &str) -> Result<bool> {
     // A listing may miss a file that appears while the one before it goes.
     let found = [numbers(dir)?, numbers(dir)?].concat();
     if found.iter().any(|other| *other > number) {
-        drop(std::fs::remove_file(path));
+        drop(remove_file(path));
         return Ok(false);
     }
     for older in found.into_iter().filter(|other| *other < number) {
-        drop(std::fs::remove_file(file(dir, older)));
+        drop(remove_file(file(dir, older)));
     }
     Ok(true)
 }
@@ -173,7 +175,8 @@ fn create(dir: &Path, path: &Path, text: &str) -> IoResult<bool> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         // Some file systems have no links.
         Err(_) => match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true),
+            // Half a record would stand for a new owner.
+            Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true).inspect_err(|_| drop(remove_file(path))),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
         },

@@ -190,7 +190,9 @@ fn renew_until(released: &Receiver<()>, seat: ClaimSeat) -> Option<Error> {
     let lapse = own.every() * (PERIODS - 1);
     let mut renewed = Instant::now();
     loop {
-        own.ended = released.recv_timeout(own.every()) != Err(RecvTimeoutError::Timeout);
+        // The last try begins before the others may take over.
+        let pause = own.every().min(lapse.saturating_sub(renewed.elapsed()));
+        own.ended = released.recv_timeout(pause) != Err(RecvTimeoutError::Timeout);
         own.renewed += 1;
         let now = Instant::now();
         let left = if own.ended { LAST_WORD } else { lapse.saturating_sub(renewed.elapsed()).max(LEAST) };
