@@ -43,7 +43,7 @@
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline, machine, `row_set`, `state_place` |
 //! | [`produced`] | files that answers bring, whole on the disk before their rows count | outcome, request |
-//! | [`sealed`] | answers in immutable parts that tasks on several machines share, as files or objects | `atomic_file`, machine, objects, outcome, request |
+//! | [`sealed`] | answers in immutable parts that tasks on several machines share, as files or objects; which copy of a task sends | `atomic_file`, machine, objects, outcome, request |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, rules, outcome, tokens, price, store, deadline |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, rules, outcome, store, deadline |
 //! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price, `state_place` |

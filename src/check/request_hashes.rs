@@ -17,7 +17,7 @@ const AT_ONCE: usize = 1 << 9;
 /// Groups whose keys are compared in one pass over the input: up to 40 MB.
 const GROUPS: u64 = 1 << 19;
 
-/// What the first pass keeps of a request.
+/// The hashes that the first pass keeps of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RequestHash {
     /// The same for requests with the same key.
